@@ -1,0 +1,65 @@
+"""Does scarcity hurt on the phantom? Balanced accuracy of the real-only arm against training images and steps.
+
+    python benchmarks/scarcity.py --train 40 80 160 400 --tenfold --twice
+
+`--tenfold` adds ten times the largest size, `--twice` repeats the largest size with twice the steps (converged: it
+moves by less than a point). One JSON line each on standard output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+import numpy as np
+
+from saadi.config import demo_config
+from saadi.critics.classifier import Labelled, train_classifier
+from saadi.data.phantom import make_phantom
+from saadi.evaluation.metrics import balanced_accuracy, confusion, recalls
+from saadi.seeds import seed_of
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train", type=int, nargs="+", default=[])
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of each")
+    parser.add_argument("--tenfold", action="store_true")
+    parser.add_argument("--twice", action="store_true")
+    parser.add_argument("--set", dest="assignments", action="append", default=[], metavar="A.B=C")
+    arguments = parser.parse_args()
+    config = demo_config(0, tuple(arguments.assignments))
+    phantom, classifier = config.data.phantom, config.evaluation.classifier
+    sizes = arguments.train or [phantom.train]
+    jobs = [(size, 1) for size in sizes]
+    jobs += [(max(sizes), 2)] * arguments.twice + [(10 * max(sizes), 1)] * arguments.tenfold
+    test = None
+    for size, times in jobs:
+        data = make_phantom(phantom.model_copy(update={"train": size}), config.data.size, config.seed)
+        train = data.split("train")
+        test = test or data.split("test")
+        # ten times the images deserve longer training: the curve is of data, not of patience
+        steps = classifier.steps * times * (3 if size > max(sizes) else 1)
+        levels, tables = [], []
+        begun = time.monotonic()
+        for seed in range(arguments.seeds):
+            recipe = classifier.model_copy(update={"steps": steps})
+            real = Labelled(np.array(train.images), train.labels)
+            model = train_classifier(recipe, real, len(data.space), seed_of(config.seed, "downstream", seed))
+            table = confusion(test.labels, model.logits(test.images).argmax(1), len(data.space))
+            levels.append(balanced_accuracy(table))
+            tables.append(recalls(table))
+        row = {
+            "train": size,
+            "steps": steps,
+            "balanced_accuracy": round(float(np.mean(levels)), 4),
+            "per_seed": [round(level, 4) for level in levels],
+            "recall": dict(zip(data.space.names, np.mean(tables, 0).round(3).tolist(), strict=True)),
+            "images_per_second": round(arguments.seeds * steps * recipe.batch / (time.monotonic() - begun)),
+        }
+        print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()

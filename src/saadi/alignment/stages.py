@@ -1,0 +1,111 @@
+"""Stage 3 in a run's folder: align the previous round's model; or, a rival, fine-tune the base on the winners alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from saadi.alignment.lora import add_adapter, save_adapter
+from saadi.alignment.train import PairBatch, align
+from saadi.data import Dataset
+from saadi.diffusion.base import train_denoiser
+from saadi.diffusion.generator import Generator, encode_images, encode_prompts
+from saadi.diffusion.stages import model_at, prompts_of, read_images
+from saadi.preferences import hold_out
+from saadi.records import Pair, Sample, write_atomic
+from saadi.seeds import seed_of
+from saadi.store import Run
+from saadi.training import Progress, Recipe, write_log
+
+
+def _latents(run: Run, generator: Generator, files: dict[str, Sample], ids: Sequence[str]) -> Tensor:
+    return encode_images(generator, read_images(run.folder, [files[i] for i in ids]))
+
+
+def _batch(
+    run: Run, generator: Generator, data: Dataset, samples: Sequence[Sample], pairs: Sequence[Pair]
+) -> PairBatch:
+    """Latents and embeddings of pairs, computed once."""
+    files = {sample.id: sample for sample in samples}
+    table = encode_prompts(generator, prompts_of(run.config, data.space))
+    rows = torch.tensor([data.space.id(pair.label) for pair in pairs], device=table.device)
+    return PairBatch(
+        winner=_latents(run, generator, files, [pair.winner for pair in pairs]),
+        loser=_latents(run, generator, files, [pair.loser for pair in pairs]),
+        embedding=table[rows],
+    )
+
+
+def align_round(run: Run, data: Dataset, samples: Sequence[Sample], pairs: Sequence[Pair], round_: int) -> str:
+    """Train round `round_`'s adapter on top of the rounds before; returns the stage's name."""
+    config = run.config
+    before = [f"round-{k}/adapter" for k in range(1, round_)]
+
+    def make(folder: Path, progress: Progress) -> None:
+        generator = model_at(run, before)
+        kept, watched = hold_out(pairs, config.preferences.held_out, config.seed, "held-out", round_)
+        reference = generator if config.alignment.reference == "previous" else model_at(run, [])
+        train, held_out = (
+            _batch(run, generator, data, samples, part) if part else _empty() for part in (kept, watched)
+        )
+        rows, reason = align(
+            generator.unet,
+            reference.unet,
+            generator.schedule,
+            train,
+            held_out,
+            config.alignment,
+            seed_of(config.seed, "align", round_),
+            checkpoint=folder / "checkpoint.safetensors",
+            progress=progress,
+        )
+        save_adapter(generator.unet, folder)
+        write_log(folder / "log.jsonl", rows)
+        write_atomic(folder / "summary.json", json.dumps({"stopped_at": int(rows[-1]["step"]), "reason": reason}))
+        (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+
+    name = f"round-{round_}/adapter"
+    settings = [config.alignment.model_dump(mode="json"), config.preferences.held_out, config.seed]
+    run.stage(name, make, settings=settings, inputs=["base", f"round-{round_}/pairs", *before])
+    return name
+
+
+def _empty() -> PairBatch:
+    nothing = torch.zeros(0)
+    return PairBatch(nothing, nothing, nothing)
+
+
+def train_on_winners(run: Run, data: Dataset, samples: Sequence[Sample], pairs: Sequence[Pair]) -> str:
+    """The rival `winners`: the base's adapter trained to denoise round 1's winners, in as many passes."""
+    config = run.config
+
+    def make(folder: Path, progress: Progress) -> None:
+        generator = model_at(run, [])
+        files = {sample.id: sample for sample in samples}
+        latents = _latents(run, generator, files, [pair.winner for pair in pairs]).cpu()
+        add_adapter(generator.unet, config.alignment.rank, seed_of(config.seed, "winners"))
+        generator.text_encoder.requires_grad_(False)
+        rows = train_denoiser(
+            generator,
+            lambda index: latents[torch.from_numpy(index)],
+            np.array([data.space.id(pair.label) for pair in pairs]),
+            prompts_of(config, data.space),
+            Recipe(config.alignment.steps, config.alignment.lr, warmup=0.1, floor=0.1),
+            batch=2 * config.alignment.pairs,
+            balance=1.0,
+            seed=seed_of(config.seed, "winners"),
+            checkpoint=folder / "checkpoint.safetensors",
+            progress=progress,
+        )
+        save_adapter(generator.unet, folder)
+        write_log(folder / "log.jsonl", rows)
+        (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+
+    settings = [config.alignment.model_dump(mode="json"), config.seed]
+    run.stage("winners/adapter", make, settings=settings, inputs=["base", "round-1/pairs"])
+    return "winners/adapter"

@@ -1,0 +1,171 @@
+"""Stage 3: fine-tune an adapter on preference pairs, watching pairs it never learns from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+
+from saadi.alignment.lora import add_adapter
+from saadi.alignment.objectives import OBJECTIVES, Errors, implicit_margin, sft
+from saadi.config import AlignmentConfig
+from saadi.diffusion.objective import Schedule, epsilon_errors, noised
+from saadi.errors import BadInput
+from saadi.seeds import numpy_rng, seed_of, torch_rng
+from saadi.training import Progress, Recipe, fit
+
+_REFERENCE_BATCH = 64
+WATCH_EVERY = 10
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Latents of winners and losers [P, C, h, w] and the prompt's embedding for each pair [P, T, D]."""
+
+    winner: Tensor
+    loser: Tensor
+    embedding: Tensor
+
+    def __len__(self) -> int:
+        return len(self.winner)
+
+    def take(self, index: Tensor) -> PairBatch:
+        return PairBatch(self.winner[index], self.loser[index], self.embedding[index])
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Fixed draws for each pair: timesteps [P, K], noise keys, and the reference's errors [P, K] on winner and loser.
+
+    Winner and loser share timestep and noise. The reference is stated once, here, before any adapter exists, so it
+    cannot drift: not by an adapter left on, nor by resuming from a half-trained model.
+    """
+
+    timesteps: Tensor
+    seed: int
+    reference_winner: Tensor
+    reference_loser: Tensor
+
+    def noise(self, pairs: Tensor, draws: Tensor, shape: torch.Size) -> Tensor:
+        """The noise of some (pair, draw), [B, C, h, w]."""
+        drawn = [
+            torch.randn(shape, generator=torch_rng(self.seed, int(p), int(k)))
+            for p, k in zip(pairs, draws, strict=True)
+        ]
+        return torch.stack(drawn)
+
+
+def pair_errors(
+    unet: nn.Module, schedule: Schedule, pairs: PairBatch, noise: Tensor, t: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Epsilon errors [B] on winners and on losers, from one batched pass at shared `noise` and timesteps `t` [B]."""
+    both, twice = torch.cat([pairs.winner, pairs.loser]), torch.cat([t, t])
+    shared = torch.cat([noise, noise])
+    prediction = unet(noised(schedule, both, shared, twice), twice, torch.cat([pairs.embedding] * 2)).sample
+    winner, loser = epsilon_errors(schedule, prediction, both, shared, twice).chunk(2)
+    return winner, loser
+
+
+def make_bank(reference: nn.Module, schedule: Schedule, pairs: PairBatch, draws: int, seed: int) -> Bank:
+    """Draw `draws` stratified timesteps and noises for each pair and compute the reference's errors, once."""
+    total = len(schedule.alpha_bar)
+    offset = torch.rand(len(pairs), draws, generator=torch_rng(seed, "timesteps"))
+    timesteps = ((torch.arange(draws) + offset) / draws * total).long().clamp(max=total - 1)
+    bank = Bank(timesteps, seed, torch.zeros(timesteps.shape), torch.zeros(timesteps.shape))
+    rows, columns = torch.meshgrid(torch.arange(len(pairs)), torch.arange(draws), indexing="ij")
+    order = torch.stack([rows.flatten(), columns.flatten()], 1)
+    with torch.no_grad():
+        for chunk in torch.split(order, _REFERENCE_BATCH // 2):
+            p, k = chunk.unbind(1)
+            winner, loser = _bank_errors(reference, schedule, pairs, bank, p, k)
+            bank.reference_winner[p, k], bank.reference_loser[p, k] = winner.cpu(), loser.cpu()
+    return bank
+
+
+def _bank_errors(
+    unet: nn.Module, schedule: Schedule, pairs: PairBatch, bank: Bank, p: Tensor, k: Tensor
+) -> tuple[Tensor, Tensor]:
+    device = pairs.winner.device
+    noise = bank.noise(p, k, pairs.winner.shape[1:]).to(device)
+    return pair_errors(unet, schedule, pairs.take(p.to(device)), noise, bank.timesteps[p, k].to(device))
+
+
+def bank_errors(unet: nn.Module, schedule: Schedule, pairs: PairBatch, bank: Bank, p: Tensor, k: Tensor) -> Errors:
+    """Policy and reference errors [B] at pairs `p` and draws `k` of a bank."""
+    winner, loser = _bank_errors(unet, schedule, pairs, bank, p, k)
+    device = winner.device
+    return Errors(winner, loser, bank.reference_winner[p, k].to(device), bank.reference_loser[p, k].to(device))
+
+
+def align(
+    unet: UNet2DConditionModel,
+    reference: nn.Module,
+    schedule: Schedule,
+    train: PairBatch,
+    held_out: PairBatch,
+    config: AlignmentConfig,
+    seed: int,
+    *,
+    checkpoint: Path | None = None,
+    progress: Progress | None = None,
+) -> tuple[list[dict[str, float]], str]:
+    """Add an adapter to `unet` and train it in place; returns the log and why training ended.
+
+    `reference` may be `unet` itself (the previous round): its errors are taken before the adapter exists. Held-out
+    pairs, on fixed draws, give pair accuracy and the winner's and the loser's change of error apart, since a growing
+    margin can hide that both get worse (likelihood displacement). Raises `BadInput` for an unknown objective or too
+    few pairs.
+    """
+    if config.objective not in OBJECTIVES:
+        raise BadInput(f"alignment.objective: unknown {config.objective!r}; one of {', '.join(sorted(OBJECTIVES))}")
+    if not len(train) or not len(held_out):
+        raise BadInput(
+            f"only {len(train) + len(held_out)} preference pairs; at least 2 are needed: raise preferences.candidates, "
+            "lower preferences.margin, or train the base longer"
+        )
+    unet.eval()
+    bank = make_bank(reference, schedule, train, config.bank, seed_of(seed, "train"))
+    watched = make_bank(reference, schedule, held_out, config.bank, seed_of(seed, "held-out"))
+    add_adapter(unet, config.rank, seed_of(seed, "adapter"))
+    loss_of = OBJECTIVES[config.objective]
+    every = torch.cartesian_prod(torch.arange(len(held_out)), torch.arange(config.bank))
+
+    def loss_at(step: int) -> Tensor:
+        rng = numpy_rng(seed, "pairs", step)
+        p = torch.from_numpy(rng.choice(len(train), config.pairs, replace=len(train) < config.pairs))
+        k = torch.from_numpy(rng.integers(0, config.bank, config.pairs))
+        errors = bank_errors(unet, schedule, train, bank, p, k)
+        loss = loss_of(errors, config.beta)
+        return (loss + config.sft * sft(errors, config.beta)).mean()
+
+    def watch(step: int) -> dict[str, float]:
+        with torch.no_grad():
+            parts = [
+                bank_errors(unet, schedule, held_out, watched, *chunk.unbind(1))
+                for chunk in torch.split(every, _REFERENCE_BATCH // 2)
+            ]
+        winner, loser, base_winner, base_loser = (
+            torch.cat([getattr(part, name) for part in parts])
+            for name in ("winner", "loser", "reference_winner", "reference_loser")
+        )
+        margin = implicit_margin(Errors(winner, loser, base_winner, base_loser))
+        return {
+            "pair_accuracy": float((margin > 0).float().mean()),
+            "winner_change": float(winner.mean() / base_winner.mean() - 1),
+            "loser_change": float(loser.mean() / base_loser.mean() - 1),
+            "logit": float((config.beta * margin).mean()),
+        }
+
+    def stop(row: dict[str, float]) -> str | None:
+        if row["winner_change"] > config.stop_rise:
+            return f"the held-out winners' error rose {row['winner_change']:.1%} above the reference's"
+        return None
+
+    recipe = Recipe(config.steps, config.lr, warmup=0.1, floor=0.1)
+    return fit(
+        {"unet": unet}, loss_at, recipe, seed=seed, what="alignment", checkpoint=checkpoint, every=WATCH_EVERY,
+        progress=progress, watch=watch, stop=stop,
+    )  # fmt: skip

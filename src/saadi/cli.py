@@ -1,0 +1,218 @@
+"""The command `saadi`: thin. Every command reads its arguments, calls the library and prints."""
+
+from __future__ import annotations
+
+import errno
+import json
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+from safetensors import SafetensorError
+
+from saadi.errors import BadInput, Interrupted
+
+app = typer.Typer(
+    name="saadi",
+    help="Surgical application-aligned diffusion: your downstream model chooses what the diffusion model learns.\n\n"
+    "Start with `saadi demo`. For own images: write a config (see configs/), `saadi check` it, then `saadi run` it. "
+    "For research; not for clinical use.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="a YAML file; examples in configs/")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder")]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="override one setting; repeatable")
+]
+OutFolder = Annotated[Path | None, typer.Option("--out", help="the run's folder [default: runs/<name of the config>]")]
+AsJson = Annotated[bool, typer.Option("--json", help="print facts as JSON")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="print the plan with estimates of time and disk, and do nothing")
+]
+Final = Annotated[bool, typer.Option("--final", help="read the test set, once; without it results are on val")]
+Redo = Annotated[
+    list[str] | None, typer.Option("--redo", metavar="STAGE", help="make this stage and what follows anew; repeatable")
+]
+
+
+def _execute(config: Any, out: Path, *, final: bool, dry: bool, as_json: bool, redo: list[str] | None) -> None:
+    from saadi.plan import estimate, render_plan
+
+    if dry:
+        plan = estimate(config)
+        typer.echo(json.dumps(plan, indent=1) if as_json else render_plan(plan))
+        return
+    from saadi.pipeline import run
+    from saadi.progress import Terminal
+    from saadi.report import results_table
+
+    with Terminal() as terminal:
+        results = run(config, out, final=final, begin=terminal.begin, redo=redo or ())
+    if as_json:
+        typer.echo(json.dumps(results, indent=1))
+    else:
+        typer.echo(f"\n{results_table(results)}\n\nThe page: {out / 'report.html'}")
+
+
+@app.command()
+def demo(
+    out: OutFolder = None,
+    seed: Annotated[int, typer.Option(help="another seed is another phantom: other patients, other images")] = 0,
+    assignments: Assignments = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    redo: Redo = None,
+) -> None:
+    """Run the whole method on the built-in phantom, two rounds, on a laptop. Run again to resume."""
+    from saadi.config import demo_config
+
+    config = demo_config(seed, tuple(assignments or ()))
+    folder = out or Path("runs") / ("demo-classification" if seed == 0 else f"demo-classification-seed-{seed}")
+    _execute(config, folder, final=True, dry=dry_run, as_json=as_json, redo=redo)
+
+
+@app.command("run")
+def run_command(
+    config: ConfigFile,
+    out: OutFolder = None,
+    final: Final = False,
+    assignments: Assignments = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    redo: Redo = None,
+) -> None:
+    """Run the method on your labelled images. Killed or stopped, the same command resumes."""
+    from saadi.config import load_config
+
+    loaded = load_config(config, tuple(assignments or ()))
+    _execute(loaded, out or Path("runs") / config.stem, final=final, dry=dry_run, as_json=as_json, redo=redo)
+
+
+@app.command()
+def check(config: ConfigFile, assignments: Assignments = None, as_json: AsJson = False) -> None:
+    """Look at a config's data before anything runs: counts, unreadable images, duplicates, leaks between splits."""
+    from saadi.config import load_config
+    from saadi.data.audit import audit, render_audit
+
+    loaded = load_config(config, tuple(assignments or ()))
+    found = audit(loaded.data, loaded.seed)
+    typer.echo(json.dumps(found.to_json(), indent=1) if as_json else render_audit(found))
+    if found.errors:
+        raise typer.Exit(2)
+
+
+@app.command()
+def status(run: RunFolder, as_json: AsJson = False) -> None:
+    """Say which stages of a run are done, how long they took, and the result if there is one."""
+    from saadi.inspection import render_status, run_status
+
+    facts = run_status(run)
+    typer.echo(json.dumps(facts, indent=1) if as_json else render_status(facts))
+
+
+@app.command()
+def sample(
+    run: RunFolder,
+    label: Annotated[str, typer.Option("--class", metavar="NAME", help="the class to show")],
+    out: Annotated[Path, typer.Option("--out", help="a new folder for images, labels.csv and metadata.jsonl")],
+    count: Annotated[int, typer.Option("-n", min=1, help="how many images")] = 16,
+    round_: Annotated[
+        int | None, typer.Option("--round", min=0, help="0: unaligned; default: the round chosen on val")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="another seed gives other images")] = 0,
+    keep_copies: Annotated[
+        bool, typer.Option("--keep-copies", help="also write near-copies of training images")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw new labelled images from a run's aligned model. Near-copies of a patient's image are held back."""
+    from saadi.inspection import sample_run
+
+    facts = sample_run(run, label, out, count, round_, seed, keep_copies)
+    line = f"{facts['written']} images of {label} (round {facts['round']}) in {out}"
+    typer.echo(json.dumps(facts, indent=1) if as_json else f"{line}; {facts['held_back']} near-copies held back")
+
+
+@app.command()
+def report(run: RunFolder) -> None:
+    """Write a run's page anew from its files."""
+    from saadi.inspection import require_run
+    from saadi.report import write_page
+
+    typer.echo(f"The page: {write_page(require_run(run))}")
+
+
+@app.command()
+def settings() -> None:
+    """Print every setting of a config with its default and meaning, as Markdown."""
+    from saadi.reference import settings_reference
+
+    typer.echo(settings_reference(), nl=False)
+
+
+@app.command()
+def foundation(
+    work: Annotated[
+        Path, typer.Option("--work", help="where the pool, the caches and the checkpoints live; resumes from there")
+    ],
+    passes: Annotated[int, typer.Option(help="image passes of the UNet in all")] = 1_000_000,
+    out: Annotated[Path | None, typer.Option(help="where to put the finished weights [default: WORK/weights]")] = None,
+    from_shipped: Annotated[bool, typer.Option("--from-shipped", help="go on from the installed weights")] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="fuse the UNet first; needs a C++ compiler")] = False,
+) -> None:
+    """Make the tiny preset's foundation anew, on the pretext world. Hours; resumable; for developers of saadi."""
+    from saadi.config import RunConfig
+    from saadi.foundation.pretrain import pretrain
+    from saadi.progress import Terminal
+    from saadi.runtime import prepare_runtime
+
+    prepare_runtime(RunConfig())
+    with Terminal() as terminal:
+        pretrain(work, out or work / "weights", passes, terminal.begin, from_shipped=from_shipped, compiled=compiled)
+    typer.echo(f"The foundation: {out or work / 'weights'}")
+
+
+def _terminate(signal_number: int, frame: FrameType | None) -> NoReturn:
+    raise Interrupted
+
+
+def main() -> None:
+    """Run the command; turn what a user can mend into one line and exit code 2, an interruption into 3."""
+    for stop in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: typer would make a KeyboardInterrupt exit code 130
+        signal.signal(stop, _terminate)
+    try:
+        # Not standalone, typer returns the code of a `typer.Exit`, and None from a command that ran to its end.
+        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+    except BadInput as error:
+        sys.exit(_complain(str(error), 2))
+    except typer.TyperException as error:  # a usage error
+        sys.exit(_complain(f"{error.format_message().rstrip('.')}; see --help", 2))
+    except (Interrupted, typer.Abort):
+        sys.exit(_complain("interrupted; the same command resumes", 3))
+    except (OSError, SafetensorError) as error:
+        if _disk_is_full(error):
+            full = f"the disk is full ({getattr(error, 'filename', None) or 'while writing'})"
+            sys.exit(_complain(f"{full}; free some space, then the same command resumes", 2))
+        if not isinstance(error, OSError):
+            raise
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            sys.exit(_complain(f"{error.filename}: no permission to write; choose another folder with --out", 2))
+        raise
+
+
+def _disk_is_full(error: OSError | SafetensorError) -> bool:
+    codes = (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, OSError):
+        return error.errno in codes
+    return any(f"(os error {code})" in str(error) for code in codes)  # safetensors gives no number
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"saadi: {' '.join(message.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,238 @@
+"""One run, one YAML file: frozen models, every field documented, unknown keys refused with the nearest name."""
+
+from __future__ import annotations
+
+import difflib
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from saadi.errors import BadInput
+
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+LABEL = "{label}"
+"""What stands for the class name in `base.prompt`."""
+
+
+class Part(BaseModel):
+    """A section of the configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+
+
+class PhantomConfig(Part):
+    """The built-in renderer as a data set."""
+
+    train: Count = Field(400, description="training images in all, shared out by the long tail")
+    val: Count = Field(320, description="validation images, balanced, from other patients")
+    test: Count = Field(1600, description="test images, balanced, from patients seen nowhere else")
+    patients: tuple[Count, Count, Count] = Field((12, 8, 20), description="patients in train, val and test")
+    tail: Positive = Field(0.15, le=1.0, description="rarest class as a share of the most frequent one")
+    oracle: int = Field(
+        0, ge=0, description="images, one of a patient, rendered for the judge alone; 0: it learns from train"
+    )
+
+
+class DataConfig(Part):
+    """Where the labelled images come from."""
+
+    source: Literal["phantom", "table", "folders"] = Field(
+        "table", description="phantom: rendered; table: images + labels.csv; folders: one folder per class"
+    )
+    path: Path | None = Field(None, description="the data folder (table, folders)")
+    groups: str | None = Field(
+        None,
+        description="folders only: a CSV (file,group[,split]) or a regular expression whose first group is the patient",
+    )
+    size: int = Field(64, ge=32, multiple_of=8, description="side of the square images, pixels")
+    square: Literal["pad", "crop"] = Field("pad", description="how an image becomes square: the same for all images")
+    phantom: PhantomConfig = PhantomConfig()
+
+
+class BaseConfig(Part):
+    """Stage 1: the diffusion model that is aligned."""
+
+    model: str = Field("tiny", description="tiny, or a folder in Stable Diffusion's format")
+    from_scratch: bool = Field(
+        False, description="tiny only: start from random weights, not from the shipped foundation"
+    )
+    steps: int = Field(300, ge=0, description="optimiser steps of fine-tuning on the real images")
+    batch: Count = Field(32, description="images a step")
+    lr: Positive = Field(1e-3, description="peak learning rate; cosine decay")
+    balance: Fraction = Field(1.0, description="0: classes as frequent as in the data; 1: equally frequent")
+    prompt: str = Field("a laparoscopic image of a {label}", description="the prompt; {label} is replaced by the class")
+
+    @field_validator("prompt")
+    @classmethod
+    def _names_the_class(cls, prompt: str) -> str:
+        if LABEL not in prompt:
+            raise ValueError(f"must hold {LABEL}, in whose place the class name is put")
+        return prompt
+
+
+class SamplingConfig(Part):
+    """How images are drawn, in every stage."""
+
+    steps: Count = Field(12, description="solver steps")
+    guidance: float = Field(1.5, ge=1.0, description="classifier-free guidance; 1 is off and halves the cost")
+    solver: Literal["dpm++", "ddim"] = Field("dpm++", description="DPM-Solver++ 2M or DDIM")
+    batch: Count = Field(32, description="images sampled together; fixed, since results depend on it in the last bit")
+
+
+class ClassifierConfig(Part):
+    """A downstream model and how it is trained."""
+
+    model: str = Field(
+        "small-cnn",
+        description="small-cnn, pretext-cnn, a timm name, a timm checkpoint folder, or package.module:factory",
+    )
+    steps: Count = Field(300, description="optimiser steps")
+    batch: Count = Field(32, description="images a step")
+    lr: Positive = Field(3e-3, description="peak learning rate; one cycle")
+    weight_decay: float = Field(0.05, ge=0.0)
+    balance: Fraction = Field(0.5, description="0: classes as frequent as in the data; 1: equally frequent")
+
+
+class CriticConfig(Part):
+    """Stage 2: who judges. The critic is cross-fitted by group; the judge learnt otherwise and has no say in pairs."""
+
+    classifier: ClassifierConfig = ClassifierConfig()
+    folds: int = Field(3, ge=2, description="members; each has not seen one share of the training groups")
+    judge: ClassifierConfig = ClassifierConfig(model="test_resnet")
+
+
+class PreferenceConfig(Part):
+    """Stage 2: which images are preferred."""
+
+    criterion: str = Field("critic-loss", description="a registered criterion (saadi.preferences.CRITERIA)")
+    candidates: int = Field(24, ge=2, description="samples a class and round, at first")
+    max_candidates: int = Field(48, ge=2, description="samples a class and round, where winners are few")
+    pairs: Count = Field(16, description="pairs a class and round, at most")
+    margin: float = Field(0.5, ge=0.0, description="least difference of scores within a pair")
+    held_out: Fraction = Field(0.2, gt=0.0, description="share of the pairs kept for watching, never trained on")
+
+
+class AlignmentConfig(Part):
+    """Stage 3: the preference objective."""
+
+    objective: str = Field("dpo", description="a registered objective (saadi.alignment.OBJECTIVES)")
+    beta: Positive = Field(
+        0.5, description="of errors summed over the latent; equation 14 of Diffusion-DPO without its T"
+    )
+    reference: Literal["base", "previous"] = Field("previous", description="what the policy is held to")
+    rank: Count = Field(8, description="LoRA rank; alpha equals it")
+    steps: Count = Field(60, description="optimiser steps a round, at most")
+    pairs: Count = Field(16, description="pairs a step")
+    lr: Positive = Field(3e-4, description="peak learning rate")
+    sft: float = Field(0.25, ge=0.0, description="weight of the winner's denoising error beside the preference loss")
+    bank: Count = Field(4, description="fixed (timestep, noise) draws for each held-out pair")
+    stop_rise: float = Field(
+        0.01, ge=0.0, description="stop when the held-out winners' error is this share above the reference's"
+    )
+
+
+class EvaluationConfig(Part):
+    """Stage 4: what the images are worth."""
+
+    classifier: ClassifierConfig = ClassifierConfig()
+    seeds: Count = Field(3, description="trainings of each arm")
+    synthetic: Count = Field(320, description="synthetic images in each arm that has any, balanced over the classes")
+    mixing: tuple[Fraction, ...] = Field((0.25, 0.5), min_length=1, description="shares of a batch; chosen on val")
+    bootstrap: Count = Field(2000, description="resamples behind every interval")
+
+
+class RunConfig(Part):
+    """Everything a run depends on."""
+
+    seed: int = Field(0, ge=0, description="the run's seed; all others derive from it")
+    rounds: int = Field(2, ge=1, le=9, description="rounds of judging, pairing and aligning")
+    threads: int = Field(0, ge=0, description="CPU threads; 0: all. Results are equal only for equal threads")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
+    data: DataConfig = DataConfig()
+    base: BaseConfig = BaseConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    critic: CriticConfig = CriticConfig()
+    preferences: PreferenceConfig = PreferenceConfig()
+    alignment: AlignmentConfig = AlignmentConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+def _fields(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
+    for key in path:
+        annotation = model.model_fields[key].annotation if key in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)
+
+
+def parse_config(values: Any, source: str) -> RunConfig:
+    """Check a nested mapping. `source` names it in errors. Raises `BadInput` with one line."""
+    if not isinstance(values, dict):
+        raise BadInput(f"{source}: expected a mapping of settings, found {type(values).__name__}")
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(key) for key in first["loc"])
+        if first["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(first["loc"][-1]), _fields(RunConfig, first["loc"][:-1]), 1, 0.4)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise BadInput(f"{source}: unknown setting {where}{hint}") from None
+        reason = first["msg"].removeprefix("Value error, ")
+        raise BadInput(f"{source}: {where}: {reason} (found {first.get('input')!r:.80})") from None
+
+
+def set_value(values: dict[str, Any], assignment: str) -> None:
+    """Apply one `a.b=c` to a nested mapping, in place; the value is read as YAML."""
+    key, sign, text = assignment.partition("=")
+    if not sign or not key:
+        raise BadInput(f"--set {assignment}: expected a.b=value")
+    *parents, last = key.split(".")
+    for parent in parents:
+        if values.get(parent) is None:  # an empty section is null in YAML
+            values[parent] = {}
+        values = values[parent]
+        if not isinstance(values, dict):
+            raise BadInput(f"--set {assignment}: {parent} is a value, not a section")
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise BadInput(f"--set {assignment}: {text!r} is not a YAML value") from None
+
+
+def load_config(path: Path, assignments: tuple[str, ...] = ()) -> RunConfig:
+    """Read a YAML file. A relative `data.path` is meant from the file's folder. Raises `BadInput`."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file; `saadi run CONFIG` takes a YAML file (examples: configs/)") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        line = f" at line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""  # type: ignore[attr-defined]
+        raise BadInput(f"{path}: not valid YAML{line}") from None
+    if isinstance(values, dict):
+        for assignment in assignments:
+            set_value(values, assignment)
+    config = parse_config(values, str(path))
+    data = config.data
+    if data.path is not None and not data.path.is_absolute():
+        data = data.model_copy(update={"path": (path.parent / data.path).resolve()})
+    return config.model_copy(update={"data": data})
+
+
+def demo_config(seed: int = 0, assignments: tuple[str, ...] = ()) -> RunConfig:
+    """The demo's configuration; another seed is another phantom."""
+    path = Path(str(files("saadi") / "demos" / "classification.yaml"))
+    return load_config(path, (f"seed={seed}", *assignments))
+
+
+def dump_config(config: RunConfig) -> str:
+    """The resolved configuration as YAML."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

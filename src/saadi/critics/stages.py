@@ -1,0 +1,185 @@
+"""Stage 2 in a run's folder: fit the critic and the judge, draw candidates, score them, make pairs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from saadi.config import ClassifierConfig
+from saadi.critics.classifier import Classifier, Labelled, restore, train_classifier
+from saadi.critics.crossfit import CrossFitted, deal_folds, fit_member
+from saadi.data import Dataset
+from saadi.data.phantom import oracle_images
+from saadi.diffusion.stages import Sampler, device_of, read_images
+from saadi.evaluation.memorisation import nearest
+from saadi.evaluation.metrics import balanced_accuracy, confusion
+from saadi.features import Embedder, load_embedder
+from saadi.foundation import foundation_folder
+from saadi.preferences import make_pairs, score
+from saadi.records import Pair, Sample, Score, read_records, write_atomic, write_records
+from saadi.seeds import seed_of
+from saadi.store import Run
+from saadi.training import Progress
+
+
+def save_classifier(path: Path, model: Classifier) -> None:
+    """Weights as safetensors, the temperature in its metadata."""
+    state = {name: tensor.contiguous() for name, tensor in model.net.state_dict().items()}
+    save_file(state, path, {"temperature": repr(model.temperature)})
+
+
+def accuracy(model: Classifier, data: Dataset) -> float:
+    """Balanced accuracy on real images."""
+    return balanced_accuracy(confusion(data.labels, model.logits(data.images).argmax(1), len(data.space)))
+
+
+@dataclass(frozen=True)
+class Critic:
+    """The cross-fitted critic, the judge that takes no part in pairing, and the eyes that find the nearest patient."""
+
+    crossfit: CrossFitted
+    judge: Classifier
+    embedder: Embedder
+    train: Dataset
+    criterion: str
+
+    @cached_property
+    def features(self) -> NDArray[np.float64]:
+        """Features of the training images."""
+        return self.embedder.embed(self.train.images)
+
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Calibrated logits of images, by members that never saw the patient each image lies nearest to."""
+        groups = self.train.groups[nearest(self.embedder.embed(images), self.features).key]
+        return self.crossfit.judge(images, groups)
+
+    def scores(self, run: Run, samples: list[Sample]) -> list[Score]:
+        """Scores of samples on disk."""
+        labels = np.array([self.train.space.id(sample.label) for sample in samples])
+        return score(self.criterion, samples, self.logits(read_images(run.folder, samples)), labels)
+
+
+def fit_critics(run: Run, data: Dataset) -> Critic:
+    """Train the members, fit their temperatures, train the judge; all on training images only."""
+    config, device = run.config, device_of(run.config)
+    train, val, classes = data.split("train"), data.split("val"), len(data.space)
+    dealt = deal_folds(train.labels, train.groups, config.critic.folds, config.seed)
+    real = Labelled(np.array(train.images), train.labels)
+
+    def make(folder: Path, progress: Progress) -> None:
+        facts: dict[str, object] = {"model": config.critic.classifier.model, "folds": config.critic.folds}
+        members = []
+        for fold in range(config.critic.folds):
+            path = folder / f"member-{fold}.safetensors"
+            if not path.exists():
+                member = fit_member(config.critic, real, train.groups, dealt, fold, classes, config.seed, device)
+                save_classifier(path, member)
+            members.append(_open(path, config.critic.classifier, classes, device))
+            progress(fold + 1, config.critic.folds + 1)
+        plenty = config.data.phantom.oracle if config.data.source == "phantom" else 0
+        lesson = Labelled(*oracle_images(plenty, config.data.size, config.seed)) if plenty else real
+        judge = train_classifier(config.critic.judge, lesson, classes, seed_of(config.seed, "judge"), device=device)
+        save_classifier(folder / "judge.safetensors", judge)
+        progress(config.critic.folds + 1, config.critic.folds + 1)
+        facts |= {
+            "temperature": [member.temperature for member in members],
+            "val_balanced_accuracy": float(np.mean([accuracy(member, val) for member in members])),
+            "judge_model": config.critic.judge.model,
+            "judge_learnt_from": f"{plenty} rendered images of other patients" if plenty else "the training images",
+            "judge_val_balanced_accuracy": accuracy(judge, val),
+            "fold_of_group": dealt,
+        }
+        write_atomic(folder / "critic.json", json.dumps(facts, indent=1))
+
+    settings = [config.critic.model_dump(mode="json"), config.seed, config.threads]
+    folder = run.stage("critic", make, settings=settings, inputs=["data"])
+    members = [
+        _open(folder / f"member-{k}.safetensors", config.critic.classifier, classes, device)
+        for k in range(config.critic.folds)
+    ]
+    judge = _open(folder / "judge.safetensors", config.critic.judge, classes, device)
+    return Critic(
+        CrossFitted(tuple(members), dealt),
+        judge,
+        load_embedder(foundation_folder()),
+        train,
+        config.preferences.criterion,
+    )
+
+
+def _open(path: Path, config: ClassifierConfig, classes: int, device: torch.device) -> Classifier:
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as handle:
+        temperature = float(handle.metadata()["temperature"])
+    return restore(config, load_file(path), classes, temperature, device)
+
+
+def draw_candidates(run: Run, sampler: Sampler, critic: Critic, round_: int, inputs: list[str]) -> list[Sample]:
+    """Candidates of a round: as many for each class, then more where too few are right, up to the budget."""
+    config = run.config.preferences
+
+    def make(folder: Path, progress: Progress) -> None:
+        names = list(sampler.space.names)
+        requests = [(label, index) for index in range(config.candidates) for label in names]
+        samples = sampler.draw(folder, requests, f"round-{round_}", progress)
+        drawn = config.candidates
+        while drawn < config.max_candidates:
+            right = {sample.label: 0 for sample in samples}
+            for sample, judged in zip(samples, critic.scores(run, samples), strict=True):
+                right[sample.label] += judged.right
+            short = [label for label in names if right[label] < config.pairs]
+            more = min(config.candidates, config.max_candidates - drawn)
+            requests = [(label, index) for index in range(drawn, drawn + more) for label in short]
+            if not requests:
+                break
+            samples += sampler.draw(folder, requests, f"round-{round_}", progress)
+            drawn += more
+        write_records(folder / "samples.jsonl", samples)
+
+    settings = [
+        {key: getattr(config, key) for key in ("candidates", "max_candidates", "pairs", "criterion")},
+        run.config.sampling.model_dump(mode="json"),
+        list(sampler.adapters),
+    ]
+    folder = run.stage(f"round-{round_}/samples", make, settings=settings, inputs=inputs)
+    return read_records(folder / "samples.jsonl", Sample)
+
+
+def score_candidates(run: Run, samples: list[Sample], critic: Critic, round_: int) -> list[Score]:
+    """Score a round's candidates."""
+
+    def make(folder: Path, progress: Progress) -> None:
+        write_records(folder / "scores.jsonl", critic.scores(run, samples))
+
+    inputs = ["critic", f"round-{round_}/samples"]
+    folder = run.stage(f"round-{round_}/scores", make, settings=run.config.preferences.criterion, inputs=inputs)
+    return read_records(folder / "scores.jsonl", Score)
+
+
+def pair_candidates(run: Run, samples: list[Sample], scores: list[Score], round_: int) -> list[Pair]:
+    """Make a round's preference pairs and say how many candidates were right, by class."""
+    config = run.config.preferences
+
+    def make(folder: Path, progress: Progress) -> None:
+        pairs = make_pairs(samples, scores, config)
+        label_of = {sample.id: sample.label for sample in samples}
+        summary = {label: {"candidates": 0, "right": 0, "pairs": 0} for label in dict.fromkeys(label_of.values())}
+        for item in scores:
+            summary[label_of[item.sample]]["candidates"] += 1
+            summary[label_of[item.sample]]["right"] += item.right
+        for pair in pairs:
+            summary[pair.label]["pairs"] += 1
+        write_records(folder / "pairs.jsonl", pairs)
+        write_atomic(folder / "summary.json", json.dumps(summary, indent=1))
+
+    inputs = [f"round-{round_}/scores"]
+    folder = run.stage(f"round-{round_}/pairs", make, settings=config.model_dump(mode="json"), inputs=inputs)
+    return read_records(folder / "pairs.jsonl", Pair)

@@ -1,0 +1,113 @@
+"""One image file, checked and brought into the one form the method knows: square 8-bit RGB."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from saadi.errors import BadInput
+
+MAX_PIXELS = 100_000_000
+"""Larger images are refused: no camera in an operating theatre makes them, and one of them can fill the memory."""
+
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+"""The decoders in use. Pillow has others, some of which start foreign programs (EPS): those stay shut."""
+
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `MAX_PIXELS` decides, in one line
+
+_KINDS = {"1": "1-bit", "L": "grey", "LA": "grey-alpha", "P": "palette", "PA": "palette"}
+_FIX = "replace it or remove it from the data"
+
+
+def find_outside(path: Path, root: Path) -> None:
+    """Raise `BadInput` if `path`, links followed, is not inside the folder `root`."""
+    try:
+        inside = path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # links in a circle
+        inside = False
+    if not inside:
+        raise BadInput(f"{path}: lies outside the data folder {root}; move the image into the folder")
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB from any mode: 16-bit grey by its full range, transparency on black."""
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _kind(image: Image.Image) -> str:
+    """What the file holds, for people. Read before the pixels are: Pillow forgets the file's depth on the way."""
+    raw = [tile[3] if isinstance(tile[3], str) else (tile[3] or ("",))[0] for tile in getattr(image, "tile", [])]
+    deep = image.mode.startswith("I;16") or any(isinstance(mode, str) and ";16" in mode for mode in raw)
+    name = "grey" if image.mode.startswith("I;16") else _KINDS.get(image.mode, image.mode)
+    return f"16-bit {name}" if deep else name
+
+
+def open_rgb(path: Path) -> tuple[Image.Image, str | None]:
+    """Read a whole file as 8-bit RGB, upright as its EXIF says; of a file of many pages, the first.
+
+    Returns the image and, where its kind was changed, a note such as "RGBA converted to RGB" (else None).
+    Raises `BadInput`: missing, empty, not an image, truncated, over `MAX_PIXELS`, or 32-bit pixels.
+    """
+    huge = f"{path}: more than {MAX_PIXELS // 1_000_000} megapixels; scale it down first"
+    try:
+        if not path.stat().st_size:
+            raise BadInput(f"{path}: empty file (0 bytes); {_FIX}")
+        with Image.open(path, formats=FORMATS) as probe:
+            if probe.width * probe.height > MAX_PIXELS:
+                raise BadInput(huge)
+            probe.verify()
+        with Image.open(path, formats=FORMATS) as image:  # `verify` leaves a file unusable: open it anew
+            kind = _kind(image)
+            if image.mode in ("I", "F"):
+                raise BadInput(f"{path}: 32-bit pixels have no agreed range; save it as 8-bit RGB")
+            image.load()
+            rgb = _to_rgb(ImageOps.exif_transpose(image))
+    except BadInput:
+        raise
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such image; {_FIX}") from None
+    except UnidentifiedImageError:
+        raise BadInput(f"{path}: not an image ({', '.join(FORMATS)}); {_FIX}") from None
+    except Image.DecompressionBombError:
+        raise BadInput(huge) from None
+    except Exception as error:  # on damaged files Pillow's decoders raise what they happen to meet
+        raise BadInput(f"{path}: damaged or unreadable image ({' '.join(str(error).split())}); {_FIX}") from None
+    return rgb, None if kind == "RGB" else f"{kind} converted to RGB"
+
+
+def to_square(image: Image.Image, size: int, square: Literal["pad", "crop"]) -> Image.Image:
+    """An RGB image [size, size]: padded with black or cropped about the centre, resized with antialiasing (Lanczos)."""
+    if square == "crop":
+        return ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+    scale = size / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    canvas = Image.new("RGB", (size, size))
+    canvas.paste(image.resize((width, height), Image.Resampling.LANCZOS), ((size - width) // 2, (size - height) // 2))
+    return canvas
+
+
+def read_image(path: Path, size: int, square: Literal["pad", "crop"]) -> tuple[NDArray[np.uint8], str | None]:
+    """Read one image as uint8 RGB [size, size, 3] and the note of `open_rgb`. Raises `BadInput` as that does."""
+    image, note = open_rgb(path)
+    return np.asarray(to_square(image, size, square)), note
+
+
+def summarise(notes: Iterable[str | None]) -> tuple[str, ...]:
+    """Notes counted by kind, most frequent first: "12 RGBA images converted to RGB"."""
+    counts = Counter(note for note in notes if note)
+    return tuple(
+        f"{count} " + note.replace(" converted", " images converted" if count > 1 else " image converted", 1)
+        for note, count in counts.most_common()
+    )

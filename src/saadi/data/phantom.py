@@ -1,0 +1,145 @@
+"""The phantom as a data set: patients with a look of their own, a long tail in train, balanced val and test.
+
+Every image has a generator of its own, keyed by its split and index, so it does not depend on the others. In train a
+patient shows only some of the instruments, as real patients do: the most frequent class is seen in three quarters of
+the patients, the others in fewer, in proportion to their images, but in two at least.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saadi.config import PhantomConfig
+from saadi.data import Dataset
+from saadi.errors import BadInput
+from saadi.records import SPLITS, Frame, LabelSpace, Split
+from saadi.seeds import numpy_rng
+from saadi.worlds.phantom import DIFFICULTY, INSTRUMENTS
+from saadi.worlds.scene import Look, draw_look, render
+
+SPACE = LabelSpace(tuple(tool.name for tool in INSTRUMENTS))
+LEAST = 2
+"""Images of the rarest class, and patients it lives in, at the least."""
+
+MOST_PATIENTS = 0.75
+"""Share of the training patients in which the most frequent class is seen."""
+
+
+def long_tail(total: int, classes: int, tail: float) -> list[int]:
+    """Counts [classes] of exact sum `total`, non-increasing, about `tail ** (c / (classes - 1))`, at least `LEAST`.
+
+    Classes that would fall below `LEAST` get it, the others share the rest; fractions go to the largest remainders.
+    Raises `BadInput` if `total` is below `LEAST * classes`.
+    """
+    if total < LEAST * classes:
+        raise BadInput(
+            f"data.phantom.train: {total} images for {classes} classes; {LEAST * classes} or more are needed"
+        )
+    weights = tail ** (np.arange(classes) / max(classes - 1, 1))
+    kept = classes
+    while True:
+        rest = total - LEAST * (classes - kept)
+        shares = rest * weights[:kept] / weights[:kept].sum()
+        if kept == 1 or shares[-1] >= LEAST:
+            break
+        kept -= 1
+    counts = np.floor(shares).astype(int)
+    counts[np.argsort(counts - shares, kind="stable")[: rest - counts.sum()]] += 1
+    return [int(count) for count in counts] + [LEAST] * (classes - kept)
+
+
+def _train_frames(config: PhantomConfig, seed: int) -> list[Frame]:
+    """Class by class: its images go round its patients; each class takes the next patients of one shuffled round."""
+    patients = config.patients[0]
+    order = numpy_rng(seed, "phantom", "patients").permutation(patients)
+    counts = long_tail(config.train, len(SPACE), config.tail)
+    frames: list[Frame] = []
+    start = 0
+    for name, count in zip(SPACE.names, counts, strict=True):
+        spread = min(patients, max(LEAST, math.ceil(MOST_PATIENTS * patients * count / counts[0])))
+        for i in range(count):
+            patient = order[(start + i % spread) % patients]
+            frames.append(Frame(f"train/{len(frames):06d}.png", name, f"train-{patient:02d}", "train"))
+        start += spread
+    return frames
+
+
+def _balanced_frames(split: Split, total: int, patients: int) -> list[Frame]:
+    """Classes in turn, and patients in turn after each round of the classes."""
+    return [
+        Frame(f"{split}/{i:06d}.png", SPACE.names[i % len(SPACE)], f"{split}-{i // len(SPACE) % patients:02d}", split)
+        for i in range(total)
+    ]
+
+
+def phantom_frames(config: PhantomConfig, seed: int) -> list[Frame]:
+    """All frames, unrendered, in the order train, val, test. `file` is a name only: the phantom lies on no disk."""
+    return [
+        *_train_frames(config, seed),
+        *_balanced_frames("val", config.val, config.patients[1]),
+        *_balanced_frames("test", config.test, config.patients[2]),
+    ]
+
+
+def _look(seed: int, patient: str) -> Look:
+    return draw_look(numpy_rng(seed, "look", patient))
+
+
+def make_phantom(
+    config: PhantomConfig, size: int, seed: int, progress: Callable[[int, int], None] | None = None
+) -> Dataset:
+    """Render the whole phantom; images uint8 RGB [N, size, size, 3], about 100 a second at 64 pixels.
+
+    Classes are in the order of `INSTRUMENTS`, which is that of their frequency in train. `progress`: called with the
+    images made and the images in all. Raises `BadInput` as `long_tail` does.
+    """
+    frames = phantom_frames(config, seed)
+    looks = {patient: _look(seed, patient) for patient in {frame.group for frame in frames}}
+    images = np.empty((len(frames), size, size, 3), np.uint8)
+    done = 0
+    for split in SPLITS:
+        for index, frame in enumerate(frame for frame in frames if frame.split == split):
+            rng = numpy_rng(seed, "phantom", split, index)
+            images[done] = render(INSTRUMENTS[SPACE.id(frame.label)], looks[frame.group], rng, size, DIFFICULTY).image
+            done += 1
+            if progress:
+                progress(done, len(frames))
+    return Dataset(SPACE, tuple(frames), images)
+
+
+def oracle_images(count: int, size: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images uint8 RGB [count, size, size, 3] and class ids [count], classes in turn, each of a patient seen once.
+
+    What only a phantom has: plenty. A judge that learns from them knows the classes and none of the run's patients.
+    """
+    images = np.empty((count, size, size, 3), np.uint8)
+    labels = np.arange(count, dtype=np.int64) % len(SPACE)
+    for i, label in enumerate(labels):
+        rng = numpy_rng(seed, "phantom", "oracle", i)
+        images[i] = render(INSTRUMENTS[label], draw_look(rng), rng, size, DIFFICULTY).image
+    return images, labels
+
+
+def fresh_images(
+    config: PhantomConfig, size: int, seed: int, patients: Collection[str], count: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.str_]]:
+    """New images of training patients, as often as (class, patient) occurs in train: the yardstick of memorisation.
+
+    `patients`: names of training patients, e.g. all of them. Returns images uint8 RGB [count, size, size, 3], class ids
+    [count] and groups [count]. Raises `ValueError` if no training image is of these patients.
+    """
+    pool = [frame for frame in _train_frames(config, seed) if frame.group in patients]
+    if not pool:
+        raise ValueError(f"none of {sorted(patients)} is a training patient with images")
+    order = numpy_rng(seed, "phantom", "fresh").permutation(len(pool))
+    chosen = [pool[order[i % len(pool)]] for i in range(count)]
+    images = np.empty((count, size, size, 3), np.uint8)
+    for i, frame in enumerate(chosen):
+        rng = numpy_rng(seed, "phantom", "fresh", i)
+        images[i] = render(INSTRUMENTS[SPACE.id(frame.label)], _look(seed, frame.group), rng, size, DIFFICULTY).image
+    labels = np.array([SPACE.id(frame.label) for frame in chosen], np.int64)
+    return images, labels, np.array([frame.group for frame in chosen])

@@ -1,0 +1,98 @@
+"""Stage 1 (SSD): the denoising objective on labelled latents. The foundation and every fine-tuning go through here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from saadi.diffusion.generator import Generator, encode_ids, token_ids
+from saadi.diffusion.objective import min_snr_weight, noised, stratified_timesteps, target
+from saadi.errors import BadInput
+from saadi.seeds import numpy_rng, torch_rng
+from saadi.training import Progress, Recipe, fit
+
+DROP_PROMPT = 0.1
+"""Share of images trained with the empty prompt, which guidance needs."""
+
+
+def class_probabilities(labels: NDArray[np.int64], balance: float) -> NDArray[np.float64]:
+    """Sampling probabilities [N]: classes as frequent as in the data at `balance` 0, equally frequent at 1."""
+    _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    weights = (1.0 / counts[inverse]) ** balance
+    probabilities: NDArray[np.float64] = weights / weights.sum()
+    return probabilities
+
+
+def prompt_table(generator: Generator, prompts: Sequence[str]) -> Tensor:
+    """Token ids [C + 1, T] of the class prompts, the empty prompt last. Raises `BadInput` if two become one."""
+    ids = token_ids(generator, [*prompts, ""])
+    for i, row in enumerate(ids):
+        for j in range(i):
+            if torch.equal(row, ids[j]):
+                raise BadInput(
+                    f"prompts {prompts[j]!r} and {[*prompts, ''][i]!r} are the same to the text encoder; rename a class"
+                )
+    return ids
+
+
+def train_denoiser(
+    generator: Generator,
+    latents: Callable[[NDArray[np.int64]], Tensor],
+    labels: NDArray[np.int64],
+    prompts: Sequence[str],
+    recipe: Recipe,
+    *,
+    batch: int,
+    balance: float,
+    seed: int,
+    focus: Callable[[NDArray[np.int64]], Tensor] | None = None,
+    checkpoint: Path | None = None,
+    every: int = 50,
+    progress: Progress | None = None,
+) -> list[dict[str, float]]:
+    """Train UNet and text encoder in place; returns the log.
+
+    `latents(index)` gives [B, C, h, w] of images `index`, whose classes are `labels` [N], named by `prompts` [C].
+    `focus(index)` [B, 1, h, w] weights the error in space.
+    """
+    device, schedule = generator.device, generator.schedule
+    total = len(schedule.alpha_bar)
+    ids = prompt_table(generator, prompts)
+    probabilities = class_probabilities(labels, balance)
+
+    def loss_at(step: int) -> Tensor:
+        rng, trng = numpy_rng(seed, "batch", step), torch_rng(seed, "noise", step)
+        index = rng.choice(len(labels), batch, p=probabilities)
+        x0 = latents(index).to(device)
+        t = stratified_timesteps(batch, total, trng).to(device)
+        noise = torch.randn(x0.shape, generator=trng).to(device)
+        rows = np.where(rng.random(batch) < DROP_PROMPT, len(prompts), labels[index])
+        seen, inverse = np.unique(rows, return_inverse=True)
+        embeddings = encode_ids(generator, ids[seen])[torch.from_numpy(inverse).to(device)]
+        prediction: Tensor = generator.unet(noised(schedule, x0, noise, t), t, embeddings).sample
+        error = (prediction.float() - target(schedule, x0, noise, t)).square()
+        if focus is not None:
+            weight = focus(index).to(device)
+            error = error * (weight / weight.mean())
+        return (min_snr_weight(schedule, t) * error.flatten(1).mean(1)).mean()
+
+    generator.unet.train()
+    generator.text_encoder.train()
+    rows, _ = fit(
+        {"unet": generator.unet, "text": generator.text_encoder},
+        loss_at,
+        recipe,
+        seed=seed,
+        what="base model",
+        checkpoint=checkpoint,
+        every=every,
+        progress=progress,
+    )
+    generator.unet.eval()
+    generator.text_encoder.eval()
+    return rows

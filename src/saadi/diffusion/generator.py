@@ -1,0 +1,193 @@
+"""A diffusion model as the stages see it: latents in, errors or images out. Tiny and Stable Diffusion alike."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from saadi.config import SamplingConfig
+from saadi.diffusion import presets
+from saadi.diffusion.objective import Schedule
+from saadi.errors import BadInput
+from saadi.training import evaluating
+
+_ENCODE_BATCH = 64
+
+
+@dataclass
+class Generator:
+    """The parts of a Stable Diffusion pipeline."""
+
+    vae: AutoencoderTiny | AutoencoderKL
+    text_encoder: CLIPTextModel
+    tokenizer: CLIPTokenizer
+    unet: UNet2DConditionModel
+    scheduler: DDIMScheduler
+
+    @property
+    def schedule(self) -> Schedule:
+        """The forward process."""
+        return Schedule(self.scheduler.alphas_cumprod.float(), self.scheduler.config.prediction_type)
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = next(self.unet.parameters()).device
+        return device
+
+    def to(self, device: torch.device) -> Generator:
+        """Move all weights."""
+        for module in (self.vae, self.text_encoder, self.unet):
+            module.to(device)
+        self.unet.to(memory_format=torch.channels_last)
+        return self
+
+    def pipeline(self) -> StableDiffusionPipeline:
+        """The stock pipeline around these parts."""
+        pipe = StableDiffusionPipeline(
+            vae=self.vae,
+            text_encoder=self.text_encoder,
+            tokenizer=self.tokenizer,
+            unet=self.unet,
+            scheduler=self.scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+
+def build_tiny() -> Generator:
+    """The tiny preset with random weights."""
+    tokenizer = presets.build_tokenizer()
+    return Generator(
+        vae=presets.build_autoencoder(),
+        text_encoder=presets.build_text_encoder(tokenizer),
+        tokenizer=tokenizer,
+        unet=presets.build_unet(),
+        scheduler=presets.build_scheduler(),
+    )
+
+
+def load_generator(folder: Path) -> Generator:
+    """Open a folder in Stable Diffusion's format, safetensors only, in float32. Raises `BadInput`."""
+    if not (folder / "model_index.json").is_file():
+        raise BadInput(f"{folder}: not a Stable Diffusion folder (no model_index.json); save one with save_pretrained")
+    if not any((folder / "tokenizer" / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        # transformers would make an empty tokenizer, to which all prompts are the same
+        raise BadInput(f"{folder}: cannot be opened as a Stable Diffusion pipeline: tokenizer/ has no vocabulary")
+    try:
+        pipe = StableDiffusionPipeline.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, safety_checker=None, requires_safety_checker=False,
+            dtype=torch.float32,
+        )  # fmt: skip
+    except (OSError, ValueError, TypeError, AttributeError, RuntimeError, KeyError) as error:
+        raise BadInput(f"{folder}: cannot be opened as a Stable Diffusion pipeline: {_one_line(error)}") from None
+    scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    return Generator(pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.unet, scheduler)
+
+
+def save_generator(generator: Generator, folder: Path) -> None:
+    """Save in Stable Diffusion's format; `StableDiffusionPipeline.from_pretrained` opens it."""
+    generator.pipeline().save_pretrained(folder, safe_serialization=True)
+    # Older readers want the tokenizer's vocab.json and merges.txt beside the tokenizer.json of today.
+    generator.tokenizer.backend_tokenizer.model.save(str(folder / "tokenizer"))
+
+
+def _one_line(error: Exception) -> str:
+    return re.sub(r"\s+", " ", str(error))[:200]
+
+
+def encode_images(generator: Generator, images: NDArray[np.uint8]) -> Tensor:
+    """Latents [N, C, h, w] float32, scaled for the UNet, of images [N, S, S, 3] uint8."""
+    scale = generator.vae.config.scaling_factor
+    out = []
+    with evaluating(generator.vae):
+        for start in range(0, len(images), _ENCODE_BATCH):
+            pixels = torch.from_numpy(np.array(images[start : start + _ENCODE_BATCH])).permute(0, 3, 1, 2)
+            encoded = generator.vae.encode(pixels.to(generator.device).float() / 127.5 - 1)
+            latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+            out.append(latents.float() * scale)
+    return torch.cat(out)
+
+
+def token_ids(generator: Generator, prompts: Sequence[str]) -> Tensor:
+    """Token ids [P, T], padded as the stock pipeline pads them. Raises `BadInput` for a prompt that does not fit."""
+    tokenizer = generator.tokenizer
+    length = tokenizer.model_max_length
+    for prompt in prompts:
+        count = len(tokenizer(prompt).input_ids)
+        if count > length:
+            raise BadInput(
+                f"prompt {prompt!r}: {count} tokens, the text encoder takes {length}; "
+                "shorten the class name or base.prompt"
+            )
+    batch = tokenizer(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    ids: Tensor = batch.input_ids
+    return ids
+
+
+def encode_ids(generator: Generator, ids: Tensor) -> Tensor:
+    """Text embeddings [P, T, D] of token ids, with gradients where the encoder has them."""
+    embedding: Tensor = generator.text_encoder(ids.to(generator.device))[0]
+    return embedding
+
+
+def encode_prompts(generator: Generator, prompts: Sequence[str]) -> Tensor:
+    """Text embeddings [P, T, D] float32, without gradients."""
+    with evaluating(generator.text_encoder):
+        return encode_ids(generator, token_ids(generator, prompts)).float()
+
+
+def solver(generator: Generator, name: str) -> DDIMScheduler | DPMSolverMultistepScheduler:
+    """A sampler for the model's own schedule: `dpm++` (second order, multistep) or `ddim`."""
+    if name == "ddim":
+        return DDIMScheduler.from_config(generator.scheduler.config, timestep_spacing="trailing")
+    return DPMSolverMultistepScheduler.from_config(
+        generator.scheduler.config, algorithm_type="dpmsolver++", solver_order=2, timestep_spacing="trailing"
+    )
+
+
+def draw(
+    generator: Generator, embeddings: Tensor, blank: Tensor, seeds: Sequence[int], config: SamplingConfig
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield one image [S, S, 3] uint8 for each of `embeddings` [N, T, D], its noise decided by its own seed.
+
+    `blank` [1, T, D] is the empty prompt for guidance. Images are made in micro-batches of `config.batch`, from the
+    first on, by the stock pipeline; an image depends on its micro-batch in the last bit only.
+    """
+    pipe = generator.pipeline()
+    pipe.scheduler = solver(generator, config.solver)
+    for start in range(0, len(seeds), config.batch):
+        chunk = list(seeds[start : start + config.batch])
+        with evaluating(generator.vae, generator.unet):  # ends before the yield: the caller may want gradients
+            result = pipe(
+                prompt_embeds=embeddings[start : start + config.batch],
+                negative_prompt_embeds=blank.expand(len(chunk), -1, -1) if config.guidance > 1 else None,
+                guidance_scale=config.guidance,
+                num_inference_steps=config.steps,
+                generator=[torch.Generator().manual_seed(seed) for seed in chunk],
+                output_type="np",
+            )
+        yield from (np.clip(result.images, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def unet_passes(images: int, config: SamplingConfig) -> int:
+    """UNet evaluations (of one image) that drawing `images` takes."""
+    return images * config.steps * (2 if config.guidance > 1 else 1)

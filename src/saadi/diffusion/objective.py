@@ -1,0 +1,61 @@
+"""The denoising objective as pure functions on tensors, for epsilon- and v-prediction alike.
+
+x_t = a x_0 + s eps with a^2 = alpha_bar_t, s^2 = 1 - alpha_bar_t; v = a eps - s x_0 (Salimans & Ho, arXiv:2202.00512).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """`alpha_bar` [T] float32 and what the network predicts."""
+
+    alpha_bar: Tensor
+    prediction: str
+
+    def signal(self, t: Tensor) -> Tensor:
+        """alpha_bar at timesteps `t` [B], shaped [B, 1, 1, 1]."""
+        return self.alpha_bar.to(t.device)[t].view(-1, 1, 1, 1)
+
+
+def noised(schedule: Schedule, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """x_t [B, C, H, W] of clean latents and unit noise at timesteps `t` [B]."""
+    signal = schedule.signal(t)
+    return signal.sqrt() * x0 + (1 - signal).sqrt() * noise
+
+
+def target(schedule: Schedule, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """What the network should predict [B, C, H, W]."""
+    if schedule.prediction == "epsilon":
+        return noise
+    signal = schedule.signal(t)
+    return signal.sqrt() * noise - (1 - signal).sqrt() * x0
+
+
+def epsilon_errors(schedule: Schedule, prediction: Tensor, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """||eps - eps_theta||^2 [B] float32, summed over the latent, whatever the network predicts.
+
+    From v the implied noise is eps = a v + s x_t, so its error is a^2 = alpha_bar_t times v's.
+    """
+    error = (prediction.float() - target(schedule, x0.float(), noise.float(), t)).square().flatten(1).sum(1)
+    return error if schedule.prediction == "epsilon" else error * schedule.signal(t).flatten()
+
+
+def min_snr_weight(schedule: Schedule, t: Tensor, gamma: float = 5.0) -> Tensor:
+    """Weights [B] of the network's own error: min(SNR, gamma) on x_0's error (Hang et al., arXiv:2303.09556)."""
+    signal = schedule.signal(t).flatten()
+    snr = signal / (1 - signal)
+    clipped = snr.clamp(max=gamma)
+    return clipped / snr if schedule.prediction == "epsilon" else clipped / (snr + 1)
+
+
+def stratified_timesteps(batch: int, total: int, generator: torch.Generator) -> Tensor:
+    """Timesteps [B], one from each of B equal strata of 0..total-1, in random order: the mean loss varies less."""
+    offset = torch.rand(batch, generator=generator)
+    strata = (torch.randperm(batch, generator=generator) + offset) / batch
+    return (strata * total).long().clamp(max=total - 1)

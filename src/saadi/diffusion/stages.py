@@ -1,0 +1,165 @@
+"""Stages 1 and 4 of the method in a run's folder: the base model, and drawing samples from any round's model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from saadi.alignment.lora import apply_adapter
+from saadi.config import LABEL, RunConfig
+from saadi.data import Dataset
+from saadi.diffusion.base import prompt_table, train_denoiser
+from saadi.diffusion.generator import (
+    Generator,
+    build_tiny,
+    draw,
+    encode_images,
+    encode_prompts,
+    load_generator,
+    save_generator,
+)
+from saadi.errors import BadInput
+from saadi.foundation import foundation_folder
+from saadi.records import LabelSpace, Sample, read_records, write_records
+from saadi.seeds import seed_of
+from saadi.store import Run
+from saadi.training import Progress, Recipe, write_log
+
+
+def device_of(config: RunConfig) -> torch.device:
+    """The device a run computes on. Raises `BadInput` for a GPU that is not there."""
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise BadInput("device: cuda was asked for, but torch sees no GPU; use device: auto or cpu")
+    return torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def prompts_of(config: RunConfig, space: LabelSpace) -> list[str]:
+    """The prompt of each class, in the order of the ids."""
+    return [config.base.prompt.replace(LABEL, name) for name in space.names]
+
+
+def open_start(config: RunConfig) -> Generator:
+    """The model stage 1 starts from: the shipped foundation, or a Stable Diffusion folder."""
+    if config.base.model != "tiny":
+        return load_generator(Path(config.base.model))
+    generator = load_generator(foundation_folder())
+    # The pipeline draws what the UNet's configuration says; the tiny one has no size of its own.
+    generator.unet.register_to_config(sample_size=config.data.size // generator.pipeline().vae_scale_factor)
+    if config.base.from_scratch:
+        torch.manual_seed(seed_of(config.seed, "scratch"))
+        fresh = build_tiny()
+        generator.unet, generator.text_encoder = fresh.unet, fresh.text_encoder
+    return generator
+
+
+def train_base(run: Run, data: Dataset) -> None:
+    """Stage 1 (SSD): fine-tune on the training images into `base/model`."""
+    config = run.config
+
+    def make(folder: Path, progress: Progress) -> None:
+        generator = open_start(config).to(device_of(config))
+        train = data.split("train")
+        latents = encode_images(generator, train.images).cpu()
+        rows = train_denoiser(
+            generator,
+            lambda index: latents[torch.from_numpy(index)],
+            train.labels,
+            prompts_of(config, data.space),
+            Recipe(config.base.steps, config.base.lr, ema=0.99, weight_decay=0.01),
+            batch=config.base.batch,
+            balance=config.base.balance,
+            seed=seed_of(config.seed, "base"),
+            checkpoint=folder / "checkpoint.safetensors",
+            progress=progress,
+        )
+        save_generator(generator, folder / "model")
+        write_log(folder / "log.jsonl", rows)
+        (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+
+    settings = [config.base.model_dump(mode="json"), config.seed, config.threads]
+    run.stage("base", make, settings=settings, inputs=["data"])
+
+
+def model_at(run: Run, adapters: Sequence[str]) -> Generator:
+    """The base model with the adapters of some stages folded in, on the run's device."""
+    generator = load_generator(run.path("base") / "model")
+    pipe = generator.pipeline()
+    for stage in adapters:
+        apply_adapter(pipe, run.path(stage))
+    return generator.to(device_of(run.config))
+
+
+class Sampler:
+    """Draws labelled images from one model into a folder, in fixed micro-batches, each image from its own seed."""
+
+    def __init__(self, run: Run, space: LabelSpace, adapters: Sequence[str], round_: int) -> None:
+        self.run, self.space, self.round = run, space, round_
+        self.adapters = tuple(adapters)
+        self._model: Generator | None = None
+
+    @property
+    def model(self) -> Generator:
+        """The model, opened when first needed."""
+        if self._model is None:
+            self._model = model_at(self.run, self.adapters)
+            prompts = prompts_of(self.run.config, self.space)
+            prompt_table(self._model, prompts)
+            embeddings = encode_prompts(self._model, [*prompts, ""])
+            self._embeddings, self._blank = embeddings[:-1], embeddings[-1:]
+        return self._model
+
+    def draw(self, folder: Path, requests: Sequence[tuple[str, int]], tag: str, progress: Progress) -> list[Sample]:
+        """Images for requests (label, index) as PNG; what is there already is kept."""
+        config = self.run.config
+        samples = [
+            Sample(
+                id=f"{tag}-{self.space.id(label):02d}-{index:05d}",
+                label=label,
+                round=self.round,
+                seed=seed_of(config.seed, tag, label, index),
+                file=str((folder / f"{self.space.id(label):02d}-{index:05d}.png").relative_to(self.run.folder)),
+            )
+            for label, index in requests
+        ]
+        size = config.sampling.batch
+        for start in range(0, len(samples), size):
+            chunk = samples[start : start + size]
+            paths = [self.run.folder / sample.file for sample in chunk]
+            if not all(path.exists() for path in paths):
+                model = self.model
+                rows = torch.tensor([self.space.id(sample.label) for sample in chunk])
+                seeds = [sample.seed for sample in chunk]
+                images = draw(model, self._embeddings[rows.to(model.device)], self._blank, seeds, config.sampling)
+                for path, image in zip(paths, images, strict=True):
+                    save_png(path, image)
+            progress(start + len(chunk), len(samples))
+        return samples
+
+
+def save_png(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write an image [S, S, 3] so that it is there whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    Image.fromarray(image).save(partial, format="PNG")
+    partial.replace(path)
+
+
+def read_images(root: Path, samples: Sequence[Sample]) -> NDArray[np.uint8]:
+    """The images [N, S, S, 3] of samples of a run."""
+    return np.stack([np.asarray(Image.open(root / sample.file)) for sample in samples])
+
+
+def draw_set(run: Run, sampler: Sampler, name: str, per_class: int, inputs: Sequence[str]) -> list[Sample]:
+    """The final synthetic set of an arm: `per_class` images of each class, unfiltered."""
+
+    def make(folder: Path, progress: Progress) -> None:
+        requests = [(label, index) for index in range(per_class) for label in sampler.space.names]
+        write_records(folder / "samples.jsonl", sampler.draw(folder, requests, f"set-{name}", progress))
+
+    settings = [per_class, run.config.sampling.model_dump(mode="json"), list(sampler.adapters)]
+    folder = run.stage(f"evaluation/sets/{name}", make, settings=settings, inputs=inputs)
+    return read_records(folder / "samples.jsonl", Sample)

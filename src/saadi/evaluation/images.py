@@ -1,0 +1,105 @@
+"""What the synthetic images are like, arm by arm: fidelity, coverage, copies, and what an independent judge sees."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saadi.config import RunConfig
+from saadi.critics.stages import Critic
+from saadi.data import Dataset
+from saadi.data.phantom import fresh_images
+from saadi.diffusion.stages import read_images
+from saadi.evaluation.arms import Arm
+from saadi.evaluation.fidelity import kid, precision_recall_coverage
+from saadi.evaluation.memorisation import memorised_by_class, memorised_share, nearest_mirrored
+from saadi.evaluation.metrics import ratio
+from saadi.records import write_atomic
+from saadi.store import Run
+from saadi.training import Progress
+
+Features = NDArray[np.float64]
+NEIGHBOURS = 8
+COPY_QUANTILE = 0.005
+"""`saadi sample` holds back an image nearer to a training image than all but this share of fresh real ones."""
+
+
+def yardstick(config: RunConfig, data: Dataset, critic: Critic) -> tuple[Features, NDArray[np.int64], str]:
+    """Features and labels of fresh real images, whose distance to training tells copies, and what these images are."""
+    if config.data.source == "phantom":
+        images, labels, _ = fresh_images(
+            config.data.phantom,
+            config.data.size,
+            config.seed,
+            set(critic.train.groups.tolist()),
+            config.data.phantom.train,
+        )
+        return critic.embedder.embed(images), labels, "fresh images of the training patients"
+    val = data.split("val")
+    return critic.embedder.embed(val.images), val.labels, "validation images, which show other patients than training"
+
+
+def measure_images(run: Run, data: Dataset, arms: Sequence[Arm], critic: Critic) -> None:
+    """Measure each arm's synthetic set against the validation images, into `evaluation/images`."""
+
+    def make(folder: Path, progress: Progress) -> None:
+        eyes, classes = critic.embedder, len(data.space)
+        train, real = critic.features, eyes.embed(data.split("val").images)
+        mirrored = eyes.embed(critic.train.images[:, :, ::-1])
+        fresh, fresh_labels, description = yardstick(run.config, data, critic)
+        fresh_distance = nearest_mirrored(fresh, train, mirrored).distance
+        table: dict[str, dict[str, object]] = {}
+        neighbours: dict[str, list[dict[str, object]]] = {}
+        for done, arm in enumerate(arms, 1):
+            images = read_images(run.folder, arm.samples)
+            labels = np.array([data.space.id(sample.label) for sample in arm.samples])
+            features = eyes.embed(images)
+            near = nearest_mirrored(features, train, mirrored)
+            by_class, _ = memorised_by_class(near.distance, labels, fresh_distance, fresh_labels, classes)
+            agrees = critic.judge.logits(images).argmax(1) == labels
+            judged = ratio(np.bincount(labels[agrees], minlength=classes), np.bincount(labels, minlength=classes))
+            fidelity = precision_recall_coverage(real, features)
+            table[arm.name] = {
+                "n": len(images),
+                "kid": kid(real, features),
+                "precision": fidelity.precision,
+                "recall": fidelity.recall,
+                "coverage": fidelity.coverage,
+                "memorised": memorised_share(near.distance, fresh_distance).share,
+                "memorised_by_class": _named(data, by_class),
+                "judge_agreement": float(agrees.mean()),
+                "judge_by_class": _named(data, judged),
+            }
+            neighbours[arm.name] = [
+                {
+                    "sample": arm.samples[i].file,
+                    "train_index": int(critic_row(data, near.key[i])),
+                    "distance": float(near.distance[i]),
+                    "label": arm.samples[i].label,
+                }
+                for i in np.argsort(near.distance, kind="stable")[:NEIGHBOURS]
+            ]
+            progress(done, len(arms))
+        threshold = memorised_share(fresh_distance, fresh_distance, COPY_QUANTILE).threshold
+        facts = {"synthetic": table, "yardstick": description, "copy_threshold": threshold}
+        write_atomic(folder / "images.json", json.dumps(facts, indent=1))
+        write_atomic(folder / "neighbours.json", json.dumps(neighbours, indent=1))
+
+    inputs = ["data", "critic", *sorted({stage for arm in arms for stage in arm.inputs})]
+    run.stage("evaluation/images", make, settings=run.config.data.model_dump(mode="json"), inputs=inputs)
+
+
+def critic_row(data: Dataset, train_row: int) -> int:
+    """The row in the whole data set of a row of its training split."""
+    return int(np.flatnonzero([frame.split == "train" for frame in data.frames])[train_row])
+
+
+def _named(data: Dataset, values: NDArray[np.float64]) -> dict[str, float | None]:
+    """Values [C] by class name; None for a class without any."""
+    return {
+        name: None if np.isnan(value) else float(value) for name, value in zip(data.space.names, values, strict=True)
+    }

@@ -1,0 +1,102 @@
+"""Metrics of a classifier: pure functions of class ids and probabilities, as fractions, never per cent.
+
+One rule for empty classes throughout: a class without images has no recall (nan) and is left out of means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saadi.errors import BadInput
+
+Ids = NDArray[np.integer[Any]]
+Floats = NDArray[np.float64]
+
+CALIBRATION_BINS = 15
+
+
+def ratio(parts: NDArray[Any], wholes: NDArray[Any]) -> Floats:
+    """`parts / wholes`, broadcast; nan where the whole is zero, without a warning."""
+    shape = np.broadcast_shapes(np.shape(parts), np.shape(wholes))
+    shares: Floats = np.divide(parts, wholes, out=np.full(shape, np.nan), where=np.asarray(wholes) > 0)
+    return shares
+
+
+def check_ids(name: str, ids: Ids, classes: int) -> None:
+    """Raise `BadInput` unless `ids` is a non-empty [N] of whole numbers within 0 .. classes - 1."""
+    if ids.ndim != 1 or not len(ids) or not np.issubdtype(ids.dtype, np.integer):
+        raise BadInput(f"{name}: found {ids.dtype} of shape {ids.shape}; give one integer class id for each image")
+    if ids.min() < 0 or ids.max() >= classes:
+        raise BadInput(f"{name}: ids from {ids.min()} to {ids.max()}; {classes} classes have 0 to {classes - 1}")
+
+
+def confusion(labels: Ids, predicted: Ids, classes: int) -> NDArray[np.int64]:
+    """Counts [C, C] of images by true class (row) and predicted class (column), from class ids [N].
+
+    Raises `BadInput` where lengths differ or an id is no class.
+    """
+    check_ids("labels", labels, classes)
+    check_ids("predictions", predicted, classes)
+    if len(labels) != len(predicted):
+        raise BadInput(f"predictions: {len(predicted)} for {len(labels)} labels; give one for each image")
+    cells = labels.astype(np.int64) * classes + predicted
+    return np.bincount(cells, minlength=classes**2).reshape(classes, classes).astype(np.int64)
+
+
+def recalls(table: NDArray[np.int64]) -> Floats:
+    """Recall by class [C] in 0 .. 1 from a confusion table; nan for a class without images."""
+    return ratio(np.diag(table), table.sum(1))
+
+
+def mean_recall(by_class: Floats, among: Sequence[int] | None = None) -> Floats:
+    """Mean [...] of recalls [..., C] over the classes `among` (all by default) that have one; nan where none has."""
+    chosen = by_class if among is None else by_class[..., list(among)]
+    present = ~np.isnan(chosen)
+    return ratio(np.where(present, chosen, 0.0).sum(-1), present.sum(-1))
+
+
+def balanced_accuracy(table: NDArray[np.int64], among: Sequence[int] | None = None) -> float:
+    """Mean recall, 0 .. 1, over the classes present in the truth, or those of them in `among`; nan if there is none."""
+    return float(mean_recall(recalls(table), among))
+
+
+def macro_f1(table: NDArray[np.int64]) -> float:
+    """Mean F1 over classes, 0 .. 1, from a confusion table.
+
+    A class in neither truth nor predictions is left out. One that is predicted but never true counts, with 0: unlike
+    recall, F1 also charges for false alarms. (scikit-learn's rule.)
+    """
+    f1 = ratio(2 * np.diag(table), table.sum(0) + table.sum(1))
+    return float(mean_recall(f1))
+
+
+def calibration_error(labels: Ids, probabilities: NDArray[np.floating[Any]]) -> float:
+    """Expected calibration error, 0 .. 1, of the top class (Guo et al. 2017, arXiv:1706.04599).
+
+    `probabilities` [N, C] are binned by their largest into 15 bins of equal width, closed on the right; the error is
+    the mean over images of their bin's |accuracy - mean confidence|. Ties go to the lowest class id. Biased upwards
+    when N is small: compare at equal N. Raises `BadInput` if rows are not probabilities.
+    """
+    values = np.asarray(probabilities, np.float64)
+    if values.ndim != 2 or values.shape[0] != len(labels):
+        raise BadInput(f"probabilities: shape {values.shape} for {len(labels)} labels; give one row for each image")
+    check_ids("labels", labels, values.shape[1])
+    if not (np.all(values >= 0) and np.allclose(values.sum(1), 1, atol=1e-3)):
+        raise BadInput("probabilities: some rows are negative or do not sum to 1; apply softmax to logits first")
+    confidence = values.max(1)
+    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
+    # |sum of (correct - confidence)| within a bin is its size times the gap of the means.
+    gaps = np.bincount(bins, weights=(values.argmax(1) == labels) - confidence, minlength=CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def rare_classes(train_counts: Mapping[str, int]) -> tuple[str, ...]:
+    """The rarest third of the classes, rounded up, by number of *training* images; rarest first, ties by name."""
+    if not train_counts:
+        raise BadInput("training counts: no class; give the number of training images of each class")
+    ranked = sorted(train_counts, key=lambda name: (train_counts[name], name))
+    return tuple(ranked[: -(-len(ranked) // 3)])

@@ -1,0 +1,129 @@
+"""The foundation's autoencoder, trained on the pretext pool, and the linear rival it has to beat."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderTiny
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from saadi.diffusion.presets import build_autoencoder
+from saadi.seeds import numpy_rng
+from saadi.training import Progress, Recipe, evaluating, fit
+
+BATCH = 16
+HELD_OUT = 512
+CELL = 4
+_LATENT_NOISE = 0.02
+
+
+def to_signed(images: NDArray[np.uint8]) -> Tensor:
+    """[N, H, W, 3] uint8 to [N, 3, H, W] float32 in [-1, 1]."""
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of images in [-1, 1], of the mean squared error over all of them."""
+    return 10 * math.log10(4 / (a.clamp(-1, 1) - b).square().mean().item())
+
+
+def _patches(x: Tensor) -> Tensor:
+    """[N, 3, H, W] as its 4x4 patches [N * H * W / 16, 48]."""
+    return nn.functional.unfold(x, CELL, stride=CELL).transpose(1, 2).reshape(-1, 3 * CELL * CELL)
+
+
+def principal_components(images: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean [48], components [channels, 48] (largest first) and their variances [channels] of the 4x4 patches."""
+    patches = _patches(images).double()
+    mean = patches.mean(0)
+    variance, basis = torch.linalg.eigh(torch.cov((patches - mean).T))
+    basis = basis[:, -channels:].flip(1).T
+    signs = basis[torch.arange(channels), basis.abs().argmax(1)].sign()
+    return mean.float(), (basis * signs[:, None]).float(), variance[-channels:].flip(0).float()
+
+
+def pca_psnr(train: Tensor, test: Tensor, channels: int) -> float:
+    """PSNR in dB on `test` of a linear PCA of 4x4 patches with `channels` components: the gate's rival."""
+    mean, basis, _ = principal_components(train, channels)
+    new = _patches(test)
+    return psnr((new - mean) @ basis.T @ basis + mean, new)
+
+
+def make_linear_encoder(model: AutoencoderTiny, images: Tensor) -> None:
+    """Set the encoder's four convolutions so that it computes principal components of 4x4 patches, exactly.
+
+    Each channel is scaled by variance^(-1/4): half way to white. White latents would spend the UNet's effort on the
+    faintest detail, raw ones on the mean colour alone. Over all, latents times `scaling_factor` have unit variance.
+    """
+    channels, scale = model.config.latent_channels, model.config.scaling_factor
+    mean, basis, variance = principal_components(images, channels)
+    gain = variance**-0.25
+    gain = gain / (gain.square() * variance).mean().sqrt() / scale
+    first, second, third, last = (layer for layer in model.encoder.layers)
+    for layer in (first, second, third, last):
+        nn.init.zeros_(layer.weight)
+    nn.init.zeros_(first.bias)
+    for colour in range(3):
+        first.weight.data[colour, colour, 1, 1] = 1.0
+    for dy in range(2):  # stride 2, padding 1: the taps 1 and 2 are the two rows (columns) of a cell
+        for dx in range(2):
+            for c in range(3):
+                second.weight.data[(dy * 2 + dx) * 3 + c, c, 1 + dy, 1 + dx] = 1.0
+            for c in range(12):
+                third.weight.data[(dy * 2 + dx) * 12 + c, c, 1 + dy, 1 + dx] = 1.0
+    source = [  # channel of `third` -> position in an unfolded patch (colour, row, column)
+        colour * 16 + (2 * dy2 + dy1) * 4 + (2 * dx2 + dx1)
+        for dy2 in range(2) for dx2 in range(2) for dy1 in range(2) for dx1 in range(2) for colour in range(3)
+    ]  # fmt: skip
+    # The encoder maps [-1, 1] to [0, 1] first: x = 2 y - 1.
+    last.weight.data[:, :, 1, 1] = (2 * gain[:, None] * basis)[:, source]
+    last.bias.data = -gain * (basis @ (mean + 1))
+    model.encoder.requires_grad_(False)
+
+
+def reconstruct(model: AutoencoderTiny, images: NDArray[np.uint8]) -> Tensor:
+    """Images [N, H, W, 3] uint8 through the autoencoder and back, [N, 3, H, W] in [-1, 1]."""
+    with evaluating(model):
+        parts = [
+            model.decode(model.encode(to_signed(images[i : i + 64])).latents).sample for i in range(0, len(images), 64)
+        ]
+    return torch.cat(parts)
+
+
+def train_autoencoder(
+    images: NDArray[np.uint8],
+    visible: NDArray[np.uint8],
+    steps: int,
+    checkpoint: Path,
+    progress: Progress | None = None,
+) -> tuple[AutoencoderTiny, list[dict[str, float]]]:
+    """Train on all but the last `HELD_OUT` scenes, on whose PSNR the log reports.
+
+    Noise on the latents teaches the decoder to forgive the UNet's small errors. Where the class is seen (`visible`)
+    errors weigh three times.
+    """
+    torch.manual_seed(0)
+    model = build_autoencoder()
+    make_linear_encoder(model, to_signed(images[:2000]))
+    model.to(memory_format=torch.channels_last)
+    test = np.array(images[-HELD_OUT:])
+
+    def loss_at(step: int) -> Tensor:
+        index = np.sort(numpy_rng("autoencoder", step).integers(0, len(images) - HELD_OUT, BATCH))
+        x = to_signed(images[index])
+        focus = torch.from_numpy(visible[index].astype(np.float32) / 255)[:, None]
+        weight = 1 + 2 * nn.functional.interpolate(focus, scale_factor=x.shape[-1] // focus.shape[-1])
+        z = model.encode(x).latents
+        error: Tensor = model.decode(z + _LATENT_NOISE * torch.randn_like(z)).sample - x
+        return (weight * (error.square() + 0.05 * error.abs())).mean()
+
+    def watch(step: int) -> dict[str, float]:
+        return {"psnr": psnr(reconstruct(model, test), to_signed(test))}
+
+    recipe = Recipe(steps=steps, lr=2e-3, weight_decay=1e-4)
+    log, _ = fit({"vae": model}, loss_at, recipe, checkpoint=checkpoint, every=250, progress=progress, watch=watch)
+    return model, log

@@ -1,0 +1,202 @@
+"""Makes the foundation: pool, autoencoder, latents, UNet and text encoder, resumably, from one command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderTiny
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from saadi.config import ClassifierConfig
+from saadi.critics.classifier import Labelled, train_classifier
+from saadi.diffusion.base import train_denoiser
+from saadi.diffusion.generator import Generator, build_tiny, encode_images, load_generator, save_generator
+from saadi.errors import BadInput
+from saadi.foundation import backbone_path, foundation_folder
+from saadi.foundation.autoencoder import HELD_OUT, train_autoencoder
+from saadi.foundation.pool import PROMPT, TOOLS, pretext_tools, render_pool
+from saadi.records import write_atomic
+from saadi.store import Begin, versions
+from saadi.training import Progress, Recipe, write_log
+from saadi.worlds.pretext import world_hash
+
+PROVENANCE = "provenance.json"
+SCENES = 60_000
+DECODER_STEPS = 1500
+BACKBONE_STEPS = 3000
+BATCH = 32
+FOCUS = 2.0
+"""The error of a cell in which the tool's tip is seen weighs this much more: that is where the class is."""
+
+
+def _autoencoder(folder: Path, images: NDArray[np.uint8], visible: NDArray[np.uint8], begin: Begin) -> AutoencoderTiny:
+    done = folder / "vae"
+    if not done.exists():
+        model, log = train_autoencoder(images, visible, DECODER_STEPS, folder / "decoder.safetensors", begin("decoder"))
+        model.save_pretrained(folder / "vae-partial")
+        write_log(folder / "decoder.jsonl", log)
+        (folder / "vae-partial").rename(done)
+    return AutoencoderTiny.from_pretrained(done, use_safetensors=True)
+
+
+def train_backbone(images: NDArray[np.uint8], folder: Path, progress: Progress) -> None:
+    """Train the small CNN to name the pretext world's tools on all but the last `HELD_OUT` scenes; log its accuracy."""
+    path = backbone_path(folder)
+    if path.exists():
+        return
+    labels = np.arange(len(images), dtype=np.int64) % TOOLS
+    recipe = ClassifierConfig(steps=BACKBONE_STEPS, batch=64, lr=4e-3, balance=0.0)
+    model = train_classifier(
+        recipe, Labelled(images[:-HELD_OUT], labels[:-HELD_OUT]), TOOLS, 0x5AAD1, progress=progress
+    )
+    right = model.logits(np.array(images[-HELD_OUT:])).argmax(1) == labels[-HELD_OUT:]
+    write_atomic(
+        folder / "backbone.json", json.dumps({"steps": BACKBONE_STEPS, "held_out_accuracy": float(right.mean())})
+    )
+    partial = path.with_name("partial-" + path.name)
+    save_file({name: tensor.contiguous() for name, tensor in model.net.state_dict().items()}, partial)
+    partial.rename(path)
+
+
+def cache_latents(generator: Generator, images: NDArray[np.uint8], path: Path) -> NDArray[np.float16]:
+    """Latents [N, C, h, w] float16 of a pool, computed once and mapped from disk."""
+    if not path.exists():
+        first = encode_images(generator, images[:1])
+        partial = path.with_name("partial-" + path.name)
+        out = np.lib.format.open_memmap(partial, "w+", np.float16, (len(images), *first.shape[1:]))
+        for start in range(0, len(images), 2000):
+            out[start : start + 2000] = encode_images(generator, images[start : start + 2000]).numpy()
+        out.flush()
+        partial.rename(path)
+    latents: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return latents
+
+
+def pretrain_unet(
+    generator: Generator,
+    latents: NDArray[np.float16],
+    visible: NDArray[np.uint8],
+    passes: int,
+    checkpoint: Path,
+    seed: int,
+    progress: Progress | None = None,
+) -> list[dict[str, float]]:
+    """Train the UNet for `passes` image passes at a constant rate, averaging the weights.
+
+    The text encoder stays as it is, as Stable Diffusion's does: its random features tell the names apart, and trained
+    along, it let them run together, since at first no name helps. Stage 1 trains both.
+
+    A constant rate has no planned end: any sitting can go on where the last one stopped, with a larger `passes`.
+    """
+    tools = pretext_tools()
+    generator.text_encoder.requires_grad_(False)
+    labels = np.arange(len(latents), dtype=np.int64) % len(tools)
+
+    def pick(index: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(latents[index].astype(np.float32))
+
+    def focus(index: NDArray[np.int64]) -> Tensor:
+        return 1 + FOCUS * torch.from_numpy(visible[index].astype(np.float32) / 255)[:, None]
+
+    steps = passes // BATCH
+    return train_denoiser(
+        generator,
+        pick,
+        labels,
+        [PROMPT.format(label=tool.name) for tool in tools],
+        Recipe(steps=steps, lr=1e-3, warmup=min(0.05, 200 / steps), floor=1.0, ema=0.999, weight_decay=0.01),
+        batch=BATCH,
+        balance=0.0,
+        seed=seed,
+        focus=focus,
+        checkpoint=checkpoint,
+        every=100,
+        progress=progress,
+    )
+
+
+def export(generator: Generator, folder: Path, out: Path, facts: dict[str, Any]) -> None:
+    """Write the weights in half precision (the text encoder in full: transformers would keep it half), with origin."""
+    save_generator(generator, out)
+    for part in ("unet", "vae"):
+        path = out / part / "diffusion_pytorch_model.safetensors"
+        save_file({name: tensor.half() for name, tensor in load_file(path).items()}, path, {"format": "pt"})
+    shutil.copy(backbone_path(folder), backbone_path(out))
+    for path in out.rglob("*.safetensors"):
+        path.chmod(0o644)
+    facts |= {
+        "scenes": SCENES,
+        "world": world_hash(pretext_tools()),
+        "classes": TOOLS,
+        "decoder": json.loads((folder / "decoder.jsonl").read_text(encoding="utf-8").splitlines()[-1]),
+        "backbone": json.loads((folder / "backbone.json").read_text(encoding="utf-8")),
+        "commit": _commit(),
+        "versions": versions(),
+    }
+    write_atomic(out / PROVENANCE, json.dumps(facts, indent=1) + "\n")
+
+
+def _commit() -> str | None:
+    """The commit of the checkout this runs from; None for an installed package."""
+    done = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or None
+
+
+def _shipped(folder: Path) -> tuple[Generator, dict[str, Any]]:
+    """The shipped foundation and its provenance, its autoencoder and backbone laid into `folder` as if made there."""
+    shipped = foundation_folder()
+    provenance = json.loads((shipped / PROVENANCE).read_text(encoding="utf-8"))
+    generator = load_generator(shipped)
+    if not (folder / "vae").exists():
+        generator.vae.save_pretrained(folder / "vae")
+        write_log(folder / "decoder.jsonl", [provenance["decoder"]])
+        shutil.copy(backbone_path(shipped), backbone_path(folder))
+        write_atomic(folder / "backbone.json", json.dumps(provenance["backbone"]))
+    return generator, provenance
+
+
+def pretrain(
+    folder: Path, out: Path, passes: int, begin: Begin, *, from_shipped: bool = False, compiled: bool = False
+) -> None:
+    """Make the whole foundation in `folder` and export it to `out`; run again with more `passes` to go on.
+
+    `from_shipped` begins with the installed weights, whose passes count towards `passes`: for going on where the caches
+    of an earlier sitting are lost, with the optimiser's state. `compiled` has torch.compile fuse the UNet, which
+    asks for a C++ compiler and two minutes and saves a fifth of the rest. Raises `BadInput` if nothing is left to do.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0x5AAD1)
+    generator, earlier = _shipped(folder) if from_shipped else (build_tiny(), {})
+    before = int(earlier.get("passes", 0))
+    if passes <= before:
+        raise BadInput(f"--passes {passes}: the shipped foundation has seen {before} already; ask for more")
+    pool = render_pool(folder, SCENES, begin("pool"))
+    generator.vae = _autoencoder(folder, pool.images, pool.visible, begin)
+    train_backbone(pool.images, folder, begin("backbone"))
+    latents = cache_latents(generator, pool.images, folder / "latents.npy")
+    if compiled:
+        generator.unet.compile()
+    else:
+        generator.unet.to(memory_format=torch.channels_last)
+    checkpoint = folder / (f"unet-from-{before}.safetensors" if before else "unet.safetensors")
+    log = pretrain_unet(generator, latents, pool.visible, passes - before, checkpoint, 0x5AAD1 + before, begin("unet"))
+    command = f"saadi foundation --work DIR --passes {passes}" + " --from-shipped" * from_shipped
+    rows = log[:: max(1, len(log) // 40)]
+    loss = [[before + int(row["step"]) * BATCH, round(row["loss"], 5)] for row in rows]
+    history = (
+        [*earlier.get("history", []), {k: earlier[k] for k in ("command", "commit", "passes", "loss")}]
+        if before
+        else []
+    )
+    facts = {"command": command, "passes": passes, "began_at": before, "loss": loss, "history": history}
+    export(generator, folder, out, facts)

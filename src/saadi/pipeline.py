@@ -1,0 +1,97 @@
+"""The whole method on one screen (Venkatesh and Speidel, arXiv:2509.18796).
+
+real images -> base model -> [candidates -> scores -> pairs -> adapter] x rounds -> sets -> trainings -> results -> page
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from saadi.alignment.stages import align_round, train_on_winners
+from saadi.config import RunConfig
+from saadi.critics.stages import draw_candidates, fit_critics, pair_candidates, score_candidates
+from saadi.data.stages import prepare_data
+from saadi.diffusion.generator import unet_passes
+from saadi.diffusion.stages import Sampler, draw_set, train_base
+from saadi.evaluation.arms import Arm, control_arm, rejection_set, train_arm
+from saadi.evaluation.images import measure_images
+from saadi.evaluation.results import shares_of, write_results
+from saadi.preflight import preflight
+from saadi.report import write_page
+from saadi.runtime import prepare_runtime
+from saadi.store import Begin, Run, silent
+
+
+def run(
+    config: RunConfig, folder: Path, *, final: bool = False, begin: Begin = silent, redo: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Run or resume the method in `folder`; returns the results. `final` reads the test set; else val is reported.
+
+    Raises `BadInput` for anything the user can mend.
+    """
+    prepare_runtime(config)
+    preflight(config, folder)
+    with Run(folder, config, begin=begin, redo=redo) as open_run:
+        arms = _arms(open_run)
+        results = write_results(open_run, *arms, final=final)
+    write_page(folder)
+    return results
+
+
+def _arms(run: Run) -> tuple[Any, list[Arm]]:
+    config = run.config
+    data = prepare_data(run)
+    train_base(run, data)  # 1. SSD: the base model
+    critic = fit_critics(run, data)  # 2. the downstream model as judge
+
+    adapters: list[str] = []
+    pools, sets, passes = [], [Sampler(run, data.space, [], 0)], [0]
+    for k in range(1, config.rounds + 1):
+        samples = draw_candidates(run, sets[-1], critic, k, ["base", "critic", *adapters])
+        scores = score_candidates(run, samples, critic, k)
+        pairs = pair_candidates(run, samples, scores, k)
+        if k == 1:
+            winners = train_on_winners(run, data, samples, pairs)  # the rival: only the preferred images
+        adapters.append(align_round(run, data, samples, pairs, k))  # 3. direct preference optimisation
+        pools.append(samples)
+        sets.append(Sampler(run, data.space, adapters, k))
+        passes.append(passes[-1] + alignment_passes(config, len(pairs)))
+
+    # 4. what the images are worth: equally many of each arm, rejection from as many generated as the last round cost
+    per_class = -(-config.evaluation.synthetic // len(data.space))
+    size = per_class * len(data.space)
+    drawn = [sum(map(len, pools[:k])) + size for k in range(config.rounds + 1)]
+
+    def arm(name: str, sampler: Sampler, generated: int, training: int, inputs: Sequence[str]) -> Arm:
+        stages = [*inputs, *sampler.adapters]
+        chosen = draw_set(run, sampler, name, per_class, stages)
+        cost = unet_passes(generated, config.sampling) + training
+        return Arm(name, tuple(chosen), generated, cost, (f"evaluation/sets/{name}",))
+
+    unaligned = arm("unaligned", sets[0], size, 0, ["base"])
+    pool = [*pools[0], *unaligned.samples]
+    picked = rejection_set(
+        run, sets[0], critic, pool, drawn[-1], per_class, ["critic", "round-1/samples", "evaluation/sets/unaligned"]
+    )
+    cost = unet_passes(drawn[-1], config.sampling)
+    arms = [
+        Arm("real"),
+        control_arm(config.evaluation.classifier.model),
+        unaligned,
+        Arm("rejection", tuple(picked), drawn[-1], cost, ("evaluation/sets/rejection",)),
+        arm("winners", Sampler(run, data.space, [winners], 1), drawn[1], passes[1], ["base"]),
+        *(arm(f"round-{k}", sets[k], drawn[k], passes[k], ["base"]) for k in range(1, config.rounds + 1)),
+    ]
+    for seed in range(config.evaluation.seeds):
+        for one in arms:
+            for share in shares_of(run, one):
+                train_arm(run, data, one, share, seed)
+    measure_images(run, data, [one for one in arms if one.samples], critic)
+    return data, arms
+
+
+def alignment_passes(config: RunConfig, pairs: int) -> int:
+    """UNet passes of one alignment, at most: the reference bank once, and each training pass counted three times."""
+    return 2 * pairs * config.alignment.bank + 3 * 2 * config.alignment.pairs * config.alignment.steps

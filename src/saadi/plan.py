@@ -1,0 +1,104 @@
+"""`--dry-run`: what a run will do, how long it will take on this machine, and how much disk it needs."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from saadi.config import RunConfig
+from saadi.critics.classifier import Labelled, train_classifier
+from saadi.data.load import list_frames
+from saadi.diffusion.generator import encode_prompts, unet_passes
+from saadi.diffusion.stages import device_of, open_start
+from saadi.runtime import prepare_runtime
+
+_PROBE = 16
+
+
+def _seconds_per_pass(config: RunConfig) -> tuple[float, float]:
+    """Seconds of one UNet pass without and with gradients, measured on one small batch each."""
+    generator = open_start(config).to(device_of(config))
+    unet = generator.unet
+    embedding = encode_prompts(generator, [""]).expand(_PROBE, -1, -1)
+    side = config.data.size // 2 ** (len(generator.vae.config.block_out_channels) - 1)
+    x = torch.randn(_PROBE, unet.config.in_channels, side, side, device=generator.device)
+    t = torch.full((_PROBE,), 500, device=generator.device)
+    unet.eval()
+    with torch.no_grad():
+        unet(x, t, embedding)
+        begun = time.perf_counter()
+        unet(x, t, embedding)
+        forward = (time.perf_counter() - begun) / _PROBE
+    begun = time.perf_counter()
+    unet(x, t, embedding).sample.square().mean().backward()
+    return forward, (time.perf_counter() - begun) / _PROBE
+
+
+def _seconds_per_image(config: RunConfig, classes: int) -> float:
+    """Seconds of one image's downstream training."""
+    probe = config.evaluation.classifier.model_copy(update={"steps": 3})
+    images = np.zeros((_PROBE, config.data.size, config.data.size, 3), np.uint8)
+    begun = time.perf_counter()
+    train_classifier(probe, Labelled(images, np.arange(_PROBE) % classes), classes, 0, device=device_of(config))
+    return (time.perf_counter() - begun) / (3 * probe.batch)
+
+
+def _images_drawn(config: RunConfig, classes: int) -> int:
+    """Synthetic images of a whole run: pools, sets, and what rejection draws beyond these."""
+    sets = classes * -(-config.evaluation.synthetic // classes)
+    pools = config.rounds * classes * config.preferences.candidates
+    return pools + (config.rounds + 2) * sets + pools - pools // config.rounds
+
+
+def disk_bytes(config: RunConfig, images: int, classes: int) -> int:
+    """The disk a run of so many real images and classes fills, about."""
+    return (images + 2 * _images_drawn(config, classes)) * 3 * config.data.size**2 + 120_000_000
+
+
+def estimate(config: RunConfig) -> dict[str, Any]:
+    """Stages with their work and seconds, and the disk in bytes. Reads the data's table, not the images."""
+    prepare_runtime(config)
+    space, frames, _ = list_frames(config.data, config.seed)
+    images, classes = len(frames), len(space)
+    rendered = images + (config.data.phantom.oracle if config.data.source == "phantom" else 0)
+    forward, training = _seconds_per_pass(config)
+    image = _seconds_per_image(config, classes)
+    drawn = _images_drawn(config, classes)
+    alignment, evaluation = config.alignment, config.evaluation
+    steps = 2 * alignment.pairs * alignment.steps * (config.rounds + 1)
+    trainings = evaluation.seeds * (2 + len(evaluation.mixing) * (config.rounds + 3))
+    critics = config.critic.folds * config.critic.classifier.steps * config.critic.classifier.batch
+    judge = config.critic.judge.steps * config.critic.judge.batch
+    stages = {
+        "data": {"images": rendered, "seconds": 0.008 * rendered},
+        "base": {
+            "passes": config.base.steps * config.base.batch,
+            "seconds": config.base.steps * config.base.batch * training,
+        },
+        "critic and judge": {"images": critics + judge, "seconds": (critics + 2 * judge) * image},
+        "drawing": {"images": drawn, "seconds": unet_passes(drawn, config.sampling) * forward},
+        "alignment": {"passes": steps, "seconds": steps * training},
+        "downstream": {
+            "trainings": trainings,
+            "seconds": trainings * evaluation.classifier.steps * evaluation.classifier.batch * image,
+        },
+    }
+    return {
+        "stages": stages,
+        "seconds": sum(stage["seconds"] for stage in stages.values()),
+        "disk": disk_bytes(config, images, classes),
+        "classes": classes,
+    }
+
+
+def render_plan(plan: dict[str, Any]) -> str:
+    """A plan as text."""
+    lines = ["The plan (estimates for this machine; candidates up to the budget of rare classes come on top):"]
+    for name, stage in plan["stages"].items():
+        work = ", ".join(f"{value:,} {key}" for key, value in stage.items() if key != "seconds")
+        lines.append(f"  {name:<18} {work:<24} {stage['seconds']:8.0f} s")
+    lines.append(f"  {'in all':<18} {'':<24} {plan['seconds']:8.0f} s, {plan['disk'] / 1e6:,.0f} MB of disk")
+    return "\n".join(lines)

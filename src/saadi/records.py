@@ -1,0 +1,105 @@
+"""What flows through the stages: small frozen records, kept on disk as JSON Lines."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """The classes of a task, in the order of their ids."""
+
+    names: tuple[str, ...]
+
+    def id(self, name: str) -> int:
+        return self.names.index(name)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One real image. `file` is relative to the data folder; `group` is the patient or video, never split across."""
+
+    file: str
+    label: str
+    group: str
+    split: Split
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One synthetic image. `file` is relative to the run's folder; `round` 0 is the unaligned base."""
+
+    id: str
+    label: str
+    round: int
+    seed: int
+    file: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """A critic's judgement of a sample. Higher `value` is better; `right`: the critic sees the intended label first.
+
+    `parts`: what the value was made of, by name (probabilities, distances), for the page and for other criteria.
+    """
+
+    sample: str
+    criterion: str
+    value: float
+    right: bool
+    parts: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A preference within one condition: sample ids, and by how much the winner's score exceeds the loser's."""
+
+    winner: str
+    loser: str
+    label: str
+    margin: float
+
+
+Record = TypeVar("Record", Frame, Sample, Score, Pair)
+OfClass = TypeVar("OfClass", Frame, Sample, Pair)
+"""A record that carries a label."""
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write `text` so that a reader sees the old file or the whole new one, never half."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    partial.replace(path)
+
+
+def write_records(path: Path, records: Iterable[Any]) -> None:
+    """Write records as JSON Lines, atomically."""
+    write_atomic(path, "".join(json.dumps(asdict(record)) + "\n" for record in records))
+
+
+def read_records(path: Path, kind: type[Record]) -> list[Record]:
+    """Read records of one kind from JSON Lines."""
+    with path.open(encoding="utf-8") as lines:
+        return [kind(**json.loads(line)) for line in lines]
+
+
+def by_label(records: Sequence[OfClass]) -> dict[str, list[OfClass]]:
+    """Records grouped by their label, in order of appearance."""
+    groups: dict[str, list[OfClass]] = {}
+    for record in records:
+        groups.setdefault(record.label, []).append(record)
+    return groups

@@ -1,0 +1,157 @@
+"""A run's folder, read for the page: as much as there is, and nothing else of the disk."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+
+from saadi.errors import BadInput
+from saadi.records import Frame, Pair, Record, Sample, Score
+
+Pixels = NDArray[np.uint8]
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of judging, pairing and aligning, as far as it has got."""
+
+    number: int
+    samples: tuple[Sample, ...]
+    scores: Mapping[str, Score]
+    pairs: tuple[Pair, ...]
+    summary: Mapping[str, Mapping[str, int]]
+    log: tuple[Row, ...]
+    stop: Row
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a page can be made of. Empty means that the stage has not been reached. `images` [N, S, S, 3] uint8."""
+
+    folder: Path
+    config: str
+    planned: int
+    results: Row
+    classes: tuple[str, ...]
+    frames: tuple[Frame, ...]
+    images: Pixels
+    rounds: tuple[Round, ...]
+    sets: Mapping[str, tuple[Sample, ...]]
+    base_log: tuple[Row, ...]
+    neighbours: Mapping[str, Sequence[Row]]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Training images by class."""
+        return {c: sum(f.label == c and f.split == "train" for f in self.frames) for c in self.classes}
+
+    def real(self, index: object) -> Pixels | None:
+        """A real image [S, S, 3] by its row; None if there is no such row."""
+        if not isinstance(index, int) or not 0 <= index < len(self.images):
+            return None
+        return np.asarray(self.images[index])
+
+    def picture(self, file: object) -> Pixels | None:
+        """An image of the run's folder [h, w, 3]; None if it is missing, unreadable or outside the folder."""
+        path = (self.folder / str(file)).resolve()
+        if not path.is_relative_to(self.folder.resolve()):
+            return None
+        try:
+            with Image.open(path) as image:
+                return np.asarray(image.convert("RGB"))
+        except (OSError, ValueError, Image.DecompressionBombError):
+            return None
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(_text(path) or "{}")
+    except ValueError as error:
+        raise BadInput(f"{path}: not valid JSON ({error}); delete it and run the same command again") from None
+    if not isinstance(values, dict):
+        raise BadInput(f"{path}: expected a JSON object; delete it and run the same command again")
+    return values
+
+
+def _rows(path: Path) -> tuple[dict[str, Any], ...]:
+    """JSON Lines. The last line of a log that is being written may be half a line, and is then left out."""
+    lines = [line for line in _text(path).split("\n") if line.strip()]
+    rows = []
+    for k, line in enumerate(lines):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            if k < len(lines) - 1:
+                raise BadInput(f"{path}: line {k + 1} is not valid JSON; run that stage anew") from None
+    return tuple(rows)
+
+
+def _records(path: Path, kind: type[Record]) -> tuple[Record, ...]:
+    try:
+        return tuple(kind(**row) for row in _rows(path))
+    except TypeError as error:
+        raise BadInput(f"{path}: not a list of {kind.__name__} records ({error}); run that stage anew") from None
+
+
+def _round(folder: Path, number: int) -> Round:
+    at = folder / f"round-{number}"
+    return Round(
+        number=number,
+        samples=_records(at / "samples/samples.jsonl", Sample),
+        scores={score.sample: score for score in _records(at / "scores/scores.jsonl", Score)},
+        pairs=_records(at / "pairs/pairs.jsonl", Pair),
+        summary=_json(at / "pairs/summary.json"),
+        log=_rows(at / "adapter/log.jsonl"),
+        stop=_json(at / "adapter/summary.json"),
+    )
+
+
+def _images(path: Path) -> Pixels:
+    if not path.is_file():
+        return np.zeros((0, 1, 1, 3), np.uint8)
+    try:
+        images: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        raise BadInput(f"{path}: not an array of images ({error}); run the data stage anew") from None
+    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+        found = f"{images.dtype} {images.shape}"
+        raise BadInput(f"{path}: expected uint8 [N, S, S, 3], found {found}; run the data stage anew")
+    return images
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run's folder. Later stages may be missing. Raises `BadInput` where there is no run or a file is broken."""
+    if not (folder / "config.yaml").is_file():
+        raise BadInput(f"{folder}: not a run's folder (it has no config.yaml); give the folder that `saadi run` wrote")
+    config = _text(folder / "config.yaml")
+    values = yaml.safe_load(config)
+    planned = values.get("rounds") if isinstance(values, dict) else None
+    found = (re.fullmatch(r"round-(\d+)", path.name) for path in folder.iterdir())
+    rounds = tuple(_round(folder, k) for k in sorted(int(match[1]) for match in found if match))
+    return Run(
+        folder=folder,
+        config=config,
+        planned=planned if isinstance(planned, int) else len(rounds),
+        results=_json(folder / "results.json"),
+        classes=tuple(_json(folder / "data/space.json").get("names", ())),
+        frames=_records(folder / "data/frames.jsonl", Frame),
+        images=_images(folder / "data/images.npy"),
+        rounds=rounds,
+        sets={at.parent.name: _records(at, Sample) for at in sorted(folder.glob("evaluation/sets/*/samples.jsonl"))},
+        base_log=_rows(folder / "base/log.jsonl"),
+        neighbours=_json(folder / "evaluation/neighbours.json"),
+    )

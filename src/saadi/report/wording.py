@@ -1,0 +1,135 @@
+"""What the page says: numbers as text, the names of the arms, and the result in a sentence, honest either way."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+ARMS = {
+    "real": ("real only", "The real images alone: what one has without any synthetic image."),
+    "real-pretrained": (
+        "real, pretrained",
+        "Control: real images alone; the classifier first learned from the scenes the diffusion model started from.",
+    ),
+    "real-scratch": (
+        "real, from scratch",
+        "Control: real images alone, and a classifier that has not seen the scenes the diffusion model started from.",
+    ),
+    "unaligned": ("unaligned", "Real images and images of the diffusion model before any alignment."),
+    "rejection": ("rejection", "Real images and the best of many unaligned images, picked by the same critic."),
+    "winners": (
+        "winners only",
+        "Real images and images of a model that was simply trained on with the preferred images.",
+    ),
+    "round-k": ("aligned, round k", "Real images and images of the model after k rounds of alignment: the method."),
+}
+Verdict = Literal["gain", "harm", "none"]
+
+
+def number(value: object, digits: int = 1, scale: float = 100.0, sign: bool = False) -> str:
+    """A number as text, by default a fraction in points, with a true minus sign; a dash where there is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return "–"
+    text = f"{value * scale:{'+' if sign else ''}.{digits}f}"
+    return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
+
+
+def span(pair: object, scale: float = 100.0) -> str:
+    """An interval of fractions as text, by default in points: `1.2 to 7.0`."""
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+        return "–"
+    return f"{number(pair[0], scale=scale)} to {number(pair[1], scale=scale)}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if not math.isfinite(seconds):
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.{int(seconds < 10)}f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def short(name: str, limit: int = 24) -> str:
+    """A name that fits beside an axis, on one line and printable."""
+    clean = "".join(letter if letter.isprintable() else " " for letter in name)
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+def arm_name(arm: str) -> str:
+    """An arm as people call it."""
+    match = re.fullmatch(r"round-(\d+)", arm)
+    return f"aligned, round {match[1]}" if match else ARMS.get(arm, (arm,))[0]
+
+
+def contrast_name(name: str) -> str:
+    """A difference of two arms as people write it: `round-2 - real` is `round 2 − real`."""
+    return " − ".join(arm.replace("-", " ") for arm in name.split(" - "))
+
+
+def last_round(arms: Iterable[str]) -> str | None:
+    """The aligned arm of the last round, if there is one."""
+    rounds = [int(match[1]) for match in (re.fullmatch(r"round-(\d+)", arm) for arm in arms) if match]
+    return f"round-{max(rounds)}" if rounds else None
+
+
+def interval_of(row: Mapping[str, Any], key: str = "ci95") -> tuple[float, float]:
+    """The interval of a row of results; not a number where it has none."""
+    low, high = row.get(key) or (math.nan, math.nan)
+    return float(low), float(high)
+
+
+def verdict(gain: Mapping[str, Any], key: str = "ci95") -> Verdict:
+    """What an interval says of a difference: `gain` if all of it is above zero, `harm` if all below, else `none`."""
+    low, high = interval_of(gain, key)
+    return "gain" if low > 0 else "harm" if high < 0 else "none"
+
+
+def _basis(results: Mapping[str, Any]) -> str:
+    """The ground a comparison stands on: images, patients, trainings."""
+    split, unit = str(results.get("split", "val")), str(results.get("interval", {}).get("unit", ""))
+    people = next((word for word in ("patient", "video") if word in unit), "group")
+    counts = [
+        (results.get(f"n_{split}", 0), {"test": "test image", "val": "validation image"}.get(split, "image")),
+        (len(results.get("groups", {}).get(split, ())), people),
+        (len(results.get("seeds", ())), "training"),
+    ]
+    images, groups, trainings = (f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
+    return f"n = {images} of {groups}, {trainings}"
+
+
+def headline(results: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """The result in one sentence, and what has to be said beside it: the rivals and the rare classes.
+
+    The sentence is about the last round against real images alone, gain or not.
+    """
+    arms, gains = results.get("arms", {}), results.get("gains", {})
+    last, metric = last_round(arms), str(results.get("metric", "the metric")).replace("_", " ")
+    gain = gains.get(f"{last} - real")
+    if last is None or not gain:
+        return "These results do not compare aligned images with real images alone.", []
+    who, size = f"ligned images ({last.replace('-', ' ')})", number(abs(gain["mean"]))
+    basis = f"(95 % interval {span(gain.get('ci95'))}, {_basis(results)})"
+    change = f"changes by {number(gain['mean'], sign=True)} points against real images alone"
+    sentence = {
+        "gain": f"A{who} add {size} points of {metric} over real images alone {basis}.",
+        "harm": f"A{who} do harm: they cost {size} points of {metric} against real images alone {basis}.",
+        "none": f"No gain shown: with a{who} {metric} {change}, and the interval includes zero {basis}.",
+    }[verdict(gain)]
+    more = []
+    for rival, name in (("unaligned", "unaligned images"), ("rejection", "rejection sampling with the same critic")):
+        other = gains.get(f"{last} - {rival}")
+        if other:
+            size, interval = number(abs(other["mean"])), f"(95 % interval {span(other.get('ci95'))})"
+            tie = f"is not shown to differ from {name}: {number(other['mean'], sign=True)} points"
+            said = {"gain": f"beats {name} by {size} points", "harm": f"falls {size} points behind {name}", "none": tie}
+            more.append(f"Alignment {said[verdict(other)]} {interval}.")
+    rare = results.get("rare_classes", ())
+    if rare and gain.get("rare") is not None:
+        end = {"gain": "", "harm": ", a loss", "none": ", which includes zero"}[verdict(gain, "rare_ci95")]
+        points = f"{number(gain['rare'], sign=True)} points over real images alone"
+        more.append(f"Rare classes ({', '.join(rare)}): {points} (95 % interval {span(gain.get('rare_ci95'))}{end}).")
+    return sentence, more

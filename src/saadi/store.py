@@ -1,0 +1,237 @@
+"""A run's folder: one lock, stages with manifests, and nothing overwritten silently."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import resource
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+import yaml
+
+from saadi.config import RunConfig, dump_config
+from saadi.errors import BadInput
+from saadi.records import write_atomic
+from saadi.training import Progress
+
+LIBRARIES = ("saadi-diffusion", "torch", "torchvision", "diffusers", "transformers", "peft", "timm", "numpy")
+MANIFEST = "manifest.json"
+UNFINISHED = ".unfinished"
+"""In the folder of a stage that is not done: what it is being made from, and the seconds spent on it so far."""
+
+Begin = Callable[[str], Progress]
+"""Called with a stage's name when it starts; gives where to report progress to."""
+
+
+def versions() -> dict[str, str]:
+    """The libraries whose release can change a result."""
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
+def digest(value: Any) -> str:
+    """A short fingerprint of anything JSON can say."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of the settings in which two nested mappings differ."""
+    found: list[str] = []
+    for key in {**old, **new}:
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key} ({a} before, {b} now)")
+    return found
+
+
+def silent(_: str) -> Progress:
+    """Progress that nobody watches."""
+    return lambda done, total: None
+
+
+class Run:
+    """An open run folder. Use as a context manager: it holds the folder's lock.
+
+    Raises `BadInput` when another process holds the lock, when the folder belongs to a run of another configuration, or
+    when a finished stage's files were changed behind its back.
+    """
+
+    def __init__(self, folder: Path, config: RunConfig, *, begin: Begin = silent, redo: Sequence[str] = ()) -> None:
+        self.folder, self.config, self.begin = folder, config, begin
+        self._redo, self._may_redo = set(redo), bool(redo)
+        self._digests: dict[str, str] = {}
+
+    def __enter__(self) -> Run:
+        try:
+            self._made = not self.folder.exists()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise BadInput(
+                f"{self.folder}: cannot be written: {error.strerror}; choose another folder with --out"
+            ) from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise BadInput(
+                f"{self.folder}: another saadi is running in this folder; wait for it or choose another --out"
+            ) from None
+        self._fresh = not (self.folder / "config.yaml").exists()
+        try:
+            self._check_config()
+        except BaseException:
+            if self._fresh:  # not a run, and not to become one
+                (self.folder / ".lock").unlink()
+                if self._made:
+                    self.folder.rmdir()
+            os.close(self._lock)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._fresh and isinstance(error, BadInput) and not self.manifests():
+            self._clear()  # no stage was done: the mended config must not meet this one's remains
+        os.close(self._lock)
+
+    def _clear(self) -> None:
+        for entry in self.folder.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        if self._made:
+            self.folder.rmdir()
+
+    def _check_config(self) -> None:
+        path, new = self.folder / "config.yaml", self.config.model_dump(mode="json")
+        stages = {str(file.parent.relative_to(self.folder)) for file in self._marks()}
+        if unknown := sorted(self._redo - stages):
+            there = ", ".join(sorted(stages)) or "none yet"
+            raise BadInput(f"--redo {unknown[0]}: no such stage in {self.folder}; there are: {there}")
+        if path.exists():
+            old = yaml.safe_load(path.read_text(encoding="utf-8"))
+            changed = differences(old, new) if isinstance(old, dict) else ["all of it"]
+            if changed and not self._may_redo:
+                raise BadInput(
+                    f"{self.folder}: was begun with another configuration: {'; '.join(changed[:3])}; "
+                    "use a new --out, or --redo STAGE to make that stage and what follows anew"
+                )
+        elif any(entry.name != ".lock" for entry in self.folder.iterdir()):
+            raise BadInput(f"{self.folder}: is not empty and not a run of saadi; choose another --out")
+        write_atomic(path, dump_config(self.config))
+
+    def path(self, stage: str) -> Path:
+        """The folder of a stage."""
+        return self.folder / stage
+
+    def stage(
+        self, name: str, make: Callable[[Path, Progress], None], *, settings: Any = None, inputs: Sequence[str] = ()
+    ) -> Path:
+        """Do a stage unless it is done: `make(folder, progress)` fills its folder, then the manifest is written, last.
+
+        A stage is done when its manifest names the same `settings` and the same outputs of its `inputs` (stage names).
+        An unfinished stage keeps its files, so that `make` can resume from them, as long as its key stays the same.
+        """
+        folder = self.path(name)
+        key = {"settings": digest(settings), "inputs": {other: self._digests[other] for other in inputs}}
+        manifest_path = folder / MANIFEST
+        asked = name in self._redo
+        self._redo.discard(name)
+        if manifest_path.exists() and not asked:
+            manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+            if manifest["key"] == key:
+                self._verify(name, folder, manifest["outputs"])
+                self._digests[name] = digest(manifest["outputs"])
+                return folder
+            if not self._may_redo:
+                raise BadInput(f"{folder}: was made from other inputs; --redo {name} makes it anew, with what follows")
+        spent = self._unfinished(folder, key)
+        if spent is None or asked:
+            self._forget(name)
+            spent = 0.0
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / UNFINISHED, json.dumps({"key": key, "seconds": spent}))
+        begun = time.monotonic()
+        progress = self.begin(name)
+        try:
+            make(folder, progress)
+        finally:
+            spent += time.monotonic() - begun
+            write_atomic(folder / UNFINISHED, json.dumps({"key": key, "seconds": spent}))
+        for partial in folder.rglob("*.partial"):  # left by a kill in the middle of writing
+            partial.unlink()
+        outputs = {
+            str(path.relative_to(folder)): file_digest(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.name != UNFINISHED
+        }
+        (folder / UNFINISHED).unlink()
+        manifest = {
+            "key": key,
+            "outputs": outputs,
+            "seed": self.config.seed,
+            "seconds": round(spent, 2),
+            "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "threads": torch.get_num_threads(),
+            "versions": versions(),
+        }
+        write_atomic(manifest_path, json.dumps(manifest, indent=1))
+        self._digests[name] = digest(outputs)
+        return folder
+
+    @staticmethod
+    def _unfinished(folder: Path, key: Mapping[str, Any]) -> float | None:
+        """The seconds spent on an unfinished stage of this key; None where there is none."""
+        try:
+            state = json.loads((folder / UNFINISHED).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        return float(state["seconds"]) if state["key"] == key else None
+
+    def _forget(self, name: str) -> None:
+        """Remove a stage and all that was made from it, so that a kill in the midst leaves nothing that contradicts."""
+        folder = self.path(name)
+        (folder / MANIFEST).unlink(missing_ok=True)
+        if folder.exists():
+            shutil.rmtree(folder)
+        for other, manifest in self.manifests().items():
+            if name in manifest["key"]["inputs"] and (self.path(other) / MANIFEST).exists():
+                self._forget(other)
+
+    def _marks(self) -> list[Path]:
+        """The files that mark a folder as a stage, finished or not."""
+        return [*self.folder.rglob(MANIFEST), *self.folder.rglob(UNFINISHED)]
+
+    def _verify(self, name: str, folder: Path, outputs: Mapping[str, str]) -> None:
+        for file, expected in outputs.items():
+            path = folder / file
+            if not path.is_file():
+                raise BadInput(f"{path}: is missing, though stage {name} was finished; --redo {name} makes it anew")
+            if file_digest(path) != expected:
+                raise BadInput(f"{path}: was changed after stage {name} wrote it; --redo {name} makes it anew")
+
+    def manifests(self) -> dict[str, dict[str, Any]]:
+        """The manifests of all finished stages, by name, in the order they were finished."""
+        return read_manifests(self.folder)
+
+
+def read_manifests(folder: Path) -> dict[str, dict[str, Any]]:
+    """The manifests under a run's folder, by stage name, oldest first."""
+    paths = sorted(folder.rglob(MANIFEST), key=lambda path: path.stat().st_mtime_ns)
+    return {str(path.parent.relative_to(folder)): json.loads(path.read_text(encoding="utf-8")) for path in paths}

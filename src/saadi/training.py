@@ -1,0 +1,208 @@
+"""The one training loop. Everything that learns here, from the autoencoder to the adapter, is a `loss_at(step)`.
+
+A step depends on its number and on the weights alone, never on what ran before it in the process: so a run that was
+killed resumes from its last checkpoint and ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from saadi.errors import BadInput
+from saadi.records import write_atomic
+from saadi.seeds import seed_of
+
+Progress = Callable[[int, int], None]
+"""Called with (steps done, steps in all)."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how fast. `warmup`: share of the steps; `ema`: decay of the averaged weights, 0 for none.
+
+    The rate rises linearly, then falls to `floor` times its peak along a cosine.
+    """
+
+    steps: int
+    lr: float
+    weight_decay: float = 0.0
+    warmup: float = 0.05
+    floor: float = 0.02
+    clip: float = 1.0
+    ema: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.99)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step (0-based)."""
+        ramp = max(1, round(self.warmup * self.steps))
+        if step < ramp:
+            return self.lr * (step + 1) / ramp
+        share = (step - ramp) / max(1, self.steps - ramp)
+        return self.lr * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def _decayed(modules: Mapping[str, nn.Module]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Matrices, which decay, and gains and biases, which do not."""
+    every = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
+    return [p for p in every if p.ndim > 1], [p for p in every if p.ndim <= 1]
+
+
+class _State:
+    """Weights, buffers, averages and optimiser of a training, as one safetensors file."""
+
+    def __init__(self, modules: Mapping[str, nn.Module], recipe: Recipe) -> None:
+        self.modules = modules
+        decayed, rest = _decayed(modules)
+        groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+        self.parameters = decayed + rest
+        self.optimiser = torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
+        self.average = [p.detach().clone() for p in self.parameters] if recipe.ema else []
+
+    def _learnt(self) -> dict[str, Tensor]:
+        """What changes: trainable parameters and buffers by name. Frozen weights are not written again."""
+        out: dict[str, Tensor] = {}
+        for prefix, module in self.modules.items():
+            out |= {f"{prefix}.{name}": p.data for name, p in module.named_parameters() if p.requires_grad}
+            out |= {f"{prefix}.{name}": b for name, b in module.named_buffers()}
+        return out
+
+    def save(self, path: Path, step: int, rows: list[dict[str, float]]) -> None:
+        tensors = {f"weight/{name}": t for name, t in self._learnt().items()}
+        for i, p in enumerate(self.parameters):
+            state = self.optimiser.state.get(p)
+            if not state:  # a parameter the loss has not reached
+                continue
+            tensors |= {f"mean/{i}": state["exp_avg"], f"square/{i}": state["exp_avg_sq"]}
+        tensors |= {f"average/{i}": a for i, a in enumerate(self.average)}
+        tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        partial = path.with_name(path.name + ".partial")
+        save_file(tensors, partial, {"step": str(step), "rows": json.dumps(rows)})
+        partial.replace(path)
+
+    def load(self, path: Path) -> tuple[int, list[dict[str, float]]]:
+        from safetensors import safe_open
+
+        with safe_open(path, "pt") as handle:
+            metadata = handle.metadata()
+        tensors, step = load_file(path), int(metadata["step"])
+        for name, target in self._learnt().items():
+            target.copy_(tensors[f"weight/{name}"])
+        for i, p in enumerate(self.parameters):
+            if f"mean/{i}" not in tensors:
+                continue
+            self.optimiser.state[p] = {
+                "step": torch.tensor(float(step), device=p.device),
+                "exp_avg": torch.empty_like(p).copy_(tensors[f"mean/{i}"]),
+                "exp_avg_sq": torch.empty_like(p).copy_(tensors[f"square/{i}"]),
+            }
+        for i, average in enumerate(self.average):
+            average.copy_(tensors[f"average/{i}"])
+        return step, json.loads(metadata["rows"])
+
+    def snapshot(self) -> list[Tensor]:
+        return [p.detach().clone() for p in self.parameters]
+
+    def restore(self, kept: list[Tensor]) -> None:
+        for p, value in zip(self.parameters, kept, strict=True):
+            p.data.copy_(value)
+
+    def adopt_average(self) -> None:
+        for p, a in zip(self.parameters, self.average, strict=True):
+            p.data.copy_(a)
+
+
+def fit(
+    modules: Mapping[str, nn.Module],
+    loss_at: Callable[[int], Tensor],
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    what: str = "training",
+    checkpoint: Path | None = None,
+    every: int = 100,
+    progress: Progress | None = None,
+    watch: Callable[[int], dict[str, float]] | None = None,
+    stop: Callable[[dict[str, float]], str | None] | None = None,
+) -> tuple[list[dict[str, float]], str]:
+    """Train the parameters of `modules` that require gradients, in place; averaged weights are adopted at the end.
+
+    `loss_at(step)` returns a scalar; global random state is seeded by (`seed`, step) before it. Every `every` steps:
+    `watch(step)` adds figures to the log row, `stop(row)` may end the training with a reason, upon which the weights of
+    the check before return, and `checkpoint`, if given, is written; where it exists, training resumes from it.
+    Returns the log and why it ended. Raises `BadInput` when loss or gradient is not a number; the checkpoint then holds
+    the last good weights.
+    """
+    state = _State(modules, recipe)
+    step, rows = state.load(checkpoint) if checkpoint is not None and checkpoint.exists() else (0, [])
+    accepted = state.snapshot() if stop is not None else []
+    total, seen, begun = 0.0, 0, time.monotonic()
+    while step < recipe.steps:
+        torch.manual_seed(seed_of(seed, step))
+        for group in state.optimiser.param_groups:
+            group["lr"] = recipe.rate(step)
+        loss = loss_at(step)
+        state.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(state.parameters, recipe.clip)
+        value = float(loss.detach())
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            raise BadInput(
+                f"{what}: the loss or its gradient is not a number at step {step}; "
+                f"lower the learning rate (now {recipe.lr:g})"
+            )
+        state.optimiser.step()
+        for average, p in zip(state.average, state.parameters, strict=False):
+            average.lerp_(p.data, 1 - min(recipe.ema, (step + 1) / (step + 10)))
+        step, total, seen = step + 1, total + value, seen + 1
+        if progress is not None:
+            progress(step, recipe.steps)
+        if step % every == 0 or step == recipe.steps:
+            row = {"step": float(step), "loss": total / seen, "seconds": time.monotonic() - begun}
+            row |= watch(step) if watch is not None else {}
+            rows.append(row)
+            total, seen = 0.0, 0
+            verdict = stop(row) if stop is not None else None
+            if verdict is not None:
+                state.restore(accepted)
+                return rows, f"{verdict}; the weights of step {step - _since(rows)} were kept"
+            accepted = state.snapshot() if stop is not None else []
+            if checkpoint is not None:
+                state.save(checkpoint, step, rows)
+    if recipe.ema:
+        state.adopt_average()
+    return rows, "all steps done"
+
+
+def _since(rows: list[dict[str, float]]) -> int:
+    """Steps between the last two rows of a log."""
+    return int(rows[-1]["step"] - (rows[-2]["step"] if len(rows) > 1 else 0))
+
+
+def write_log(path: Path, rows: list[dict[str, float]]) -> None:
+    """Write a training log as JSON Lines; the seconds, which differ from run to run, are left out."""
+    kept = [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+    write_atomic(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+@contextmanager
+def evaluating(*modules: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradients inside; the modes return afterwards."""
+    modes = [module.training for module in modules]
+    for module in modules:
+        module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.train(mode)

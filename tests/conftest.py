@@ -1,0 +1,154 @@
+"""What the tests share: the command called in this process, a run that takes seconds, a miniature data set."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from saadi.cli import main
+from saadi.seeds import numpy_rng
+
+TINY = """
+seed: 3
+rounds: 2
+threads: 1
+device: cpu
+data: {source: phantom, size: 32, phantom: {train: 24, val: 8, test: 16, patients: [3, 1, 2], tail: 0.5}}
+base: {steps: 52, batch: 1}
+sampling: {steps: 2, batch: 8}
+critic: {classifier: {steps: 4, batch: 8}, judge: {model: test_vit, steps: 2, batch: 8}, folds: 2}
+preferences: {candidates: 6, max_candidates: 6, pairs: 3, margin: 0.0}
+alignment: {steps: 12, pairs: 2, bank: 2, stop_rise: 10.0}
+evaluation: {classifier: {steps: 2, batch: 8}, seeds: 2, synthetic: 8, mixing: [0.5], bootstrap: 20}
+"""
+"""Long enough that the base (every 50 steps) and the alignment (every 10) write a checkpoint before they end."""
+
+HEADER = "file,label,group,split"
+PATIENTS = {"P1": "train", "P2": "train", "P3": "val", "P4": "test"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    def refused(self, *words: str) -> None:
+        """Assert exit code 2 and one clear line that holds `words`; progress lines (`stage ...`) do not count."""
+        lines = [line for line in self.err.splitlines() if not line.endswith(" ...")]
+        assert (self.code, len(lines)) == (2, 1), self.err
+        assert lines[0].startswith("saadi: ")
+        assert "Traceback" not in self.err
+        for word in words:
+            assert word in lines[0]
+
+
+Command = Callable[..., Outcome]
+
+
+def call(*arguments: object) -> Outcome:
+    """`saadi ARGUMENTS` in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with (
+            patch.object(sys, "argv", ["saadi", *map(str, arguments)]),
+            redirect_stdout(out),
+            redirect_stderr(err),
+            pytest.raises(SystemExit) as stopped,
+        ):
+            main()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return Outcome(int(stopped.value.code or 0), out.getvalue(), err.getvalue())
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that was finished with `--final`; not to be changed. `copy` gives one that may be."""
+
+    folder: Path
+    config: Path
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """Its `results.json`."""
+        return read_json(self.folder / "results.json")
+
+    def copy(self, place: Path) -> Path:
+        """A copy of the run's folder inside `place`; times of the files are kept."""
+        return Path(shutil.copytree(self.folder, place / "run"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file."""
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values
+
+
+def write_config(path: Path, **sections: Any) -> Path:
+    """Write the tiny configuration with some sections or values replaced."""
+    path.write_text(yaml.safe_dump({**yaml.safe_load(TINY), **sections}), encoding="utf-8")
+    return path
+
+
+def write_table(folder: Path) -> Path:
+    """A data folder of two classes and four patients: `images/` of 40 x 30 px, an RGBA and a grey one, `labels.csv`."""
+    (folder / "images").mkdir(parents=True)
+    rows = [HEADER]
+    for patient, split in PATIENTS.items():
+        for label, level in (("hook", 60), ("clip", 180)):
+            for k in range(3):
+                file = f"images/{patient}-{label}-{k}.png"
+                noise = numpy_rng("table", file).integers(-50, 50, (30, 40, 3))
+                Image.fromarray((level + noise).astype(np.uint8)).save(folder / file)
+                rows.append(f"{file},{label},{patient},{split}")
+    for file, mode in (("images/P1-hook-0.png", "RGBA"), ("images/P2-clip-1.png", "L")):
+        Image.open(folder / file).convert(mode).save(folder / file)
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def saadi() -> Command:
+    """The command line, called in this process."""
+    return call
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """The configuration file of the tiny run."""
+    return write_config(tmp_path / "tiny.yaml")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """The miniature data folder."""
+    return write_table(tmp_path / "table")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The one finished run that the tests share."""
+    place = tmp_path_factory.mktemp("finished")
+    config = write_config(place / "tiny.yaml")
+    outcome = call("run", config, "--out", place / "run", "--final")
+    assert outcome.code == 0, outcome.err
+    return Finished(place / "run", config)

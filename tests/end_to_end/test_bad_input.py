@@ -1,0 +1,226 @@
+"""Bad input: exit code 2, one line that names the thing, and nothing written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import HEADER, Command, Finished, Outcome, write_config
+from PIL import Image
+
+from saadi.foundation import foundation_folder
+
+
+def _refused(outcome: Outcome, out: Path, *words: str) -> None:
+    outcome.refused(*words)
+    assert outcome.out == ""
+    assert not out.exists()
+
+
+CONFIGS = {
+    "bad YAML": ("seed: 1\ndata: [\n", ("config.yaml", "not valid YAML at line")),
+    "control characters": ("seed: \x07\n", ("not valid YAML",)),
+    "a list": ("- 1\n", ("expected a mapping", "list")),
+    "unknown section": ("evaluaton: {seeds: 2}", ("unknown setting evaluaton", "evaluation")),
+    "unknown field": ("base: {step: 3}", ("unknown setting base.step", "did you mean steps?")),
+    "wrong type": ("rounds: many", ("rounds", "valid integer", "'many'")),
+    "a value for a section": ("sampling: 12", ("sampling", "12")),
+    "a section for a value": ("rounds: {a: 1}", ("rounds", "integer")),
+    "out of range": ("sampling: {guidance: 0.5}", ("sampling.guidance", "greater than or equal to 1")),
+    "not a number": ("base: {lr: .inf}", ("base.lr", "finite")),
+    "nothing held out": ("preferences: {held_out: 0}", ("preferences.held_out", "greater than 0")),
+    "no such solver": ("sampling: {solver: euler}", ("sampling.solver", "'ddim'")),
+    "prompt without label": ("base: {prompt: a tool}", ("base.prompt", "{label}", "'a tool'")),
+    "no data": ("seed: 1", ("data.path is not set",)),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_bad_configs(name: str, saadi: Command, tmp_path: Path) -> None:
+    text, words = CONFIGS[name]
+    (tmp_path / "config.yaml").write_text(text, encoding="utf-8")
+    _refused(saadi("run", tmp_path / "config.yaml", "--out", tmp_path / "run"), tmp_path / "run", *words)
+
+
+SETTINGS = {
+    "seed": ("--set seed", "a.b=value"),
+    "=3": ("--set =3", "a.b=value"),
+    "seed=[": ("--set seed=[", "not a YAML value"),
+    "seed.deep=1": ("--set seed.deep=1", "seed is a value"),
+    "base.stepz=1": ("unknown setting base.stepz", "did you mean steps?"),
+    "data.phantom.train=9": ("data.phantom.train: 9 images", "16"),
+    "data.phantom.patients=[1,1,1]": ("data.phantom.patients", "2 or more"),
+    "data.phantom.val=5": ("5 images in val", "6 or more"),
+    "critic.folds=4": ("critic.folds: 4", "3 training groups"),
+    "critic.classifier.model=resnet5000": ("critic.classifier.model", "resnet5000", "unknown"),
+    "critic.judge.model=vit_tiny_patch16_224": ("critic.judge.model", "32 px", "choose another"),
+    "evaluation.classifier.model=nosuch.module:make": ("evaluation.classifier.model", "nosuch", "cannot be imported"),
+    "evaluation.classifier.model=json:nothing": ("json:nothing", "cannot be imported"),
+    "evaluation.classifier.model=math:floor": ("math:floor", "not a torch.nn.Module"),
+    "evaluation.classifier.model=:make": ("evaluation.classifier.model", ":make"),
+    "preferences.criterion=beauty": ("preferences.criterion", "'beauty'", "critic-loss"),
+    "alignment.objective=ppo": ("alignment.objective", "'ppo'", "dpo"),
+    "sampling.steps=1001": ("sampling.steps: 1001", "1000"),
+    "base.model=nowhere": ("nowhere", "not a Stable Diffusion folder"),
+    f"base.prompt=a {{label}} {'of a patient ' * 40}": ("tokens", "shorten"),
+}
+
+
+@pytest.mark.parametrize("assignment", SETTINGS)
+def test_bad_settings(assignment: str, saadi: Command, tiny: Path, tmp_path: Path) -> None:
+    outcome = saadi("run", tiny, "--out", tmp_path / "run", "--set", assignment)
+    _refused(outcome, tmp_path / "run", *SETTINGS[assignment])
+
+
+def _edit(folder: Path, old: str, new: str) -> None:
+    path = folder / "labels.csv"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def _huge(folder: Path) -> None:
+    Image.new("1", (10_100, 10_000)).save(folder / "images/P1-hook-0.png")
+
+
+def _truncate(folder: Path) -> None:
+    path = folder / "images/P1-hook-0.png"
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def _one_class(folder: Path) -> None:
+    for line in (folder / "labels.csv").read_text(encoding="utf-8").splitlines():
+        if ",clip," in line:
+            _edit(folder, line + "\n", "")
+
+
+DATA: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
+    "missing folder": (shutil.rmtree, ("table", "no such data folder")),
+    "missing table": (lambda at: (at / "labels.csv").unlink(), ("labels.csv", "no such file")),
+    "missing column": (lambda at: _edit(at, HEADER, "file,label,patient,split"), ("labels.csv", "group is missing")),
+    "missing image": (lambda at: (at / "images/P3-clip-0.png").unlink(), ("P3-clip-0.png", "row", "is not in")),
+    "not an image": (lambda at: (at / "images/P1-hook-0.png").write_text("hello"), ("P1-hook-0.png", "not an image")),
+    "truncated": (_truncate, ("P1-hook-0.png", "damaged")),
+    "zero bytes": (lambda at: (at / "images/P1-hook-0.png").write_bytes(b""), ("P1-hook-0.png", "empty file")),
+    "huge": (_huge, ("P1-hook-0.png", "megapixels")),
+    "unknown split": (lambda at: _edit(at, "P3,val", "P3,vall"), ("row", "'vall'", "did you mean val?")),
+    "empty label": (lambda at: _edit(at, "hook-0.png,hook,P1", "hook-0.png,,P1"), ("row 2", "label is empty")),
+    "one class": (_one_class, ("only one class (hook)",)),
+    "too few": (lambda at: _edit(at, ",hook,P2", ",clip,P2"), ("hook has 3", "4 are needed")),
+    "never trained": (lambda at: _edit(at, "P3-hook-0.png,hook", "P3-hook-0.png,saw"), ("saw has no training",)),
+    "two splits": (lambda at: _edit(at, "P4-hook-0.png,hook,P4", "P4-hook-0.png,hook,P3"), ("group P3", "one split")),
+    "traversal": (lambda at: _edit(at, "images/P1-hook-0.png", "../tiny.png"), ("row 2", "outside")),
+    "no validation": (lambda at: _edit(at, ",val", ",test"), ("no images in val",)),
+    "one prompt": (lambda at: _edit(at, ",clip,", ",Hook,"), ("Hook", "the same to the text encoder")),
+}
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_bad_data(name: str, saadi: Command, table: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "tiny.png")
+    spoil, words = DATA[name]
+    spoil(table)
+    config = write_config(tmp_path / "config.yaml", data={"source": "table", "path": "table", "size": 32})
+    _refused(saadi("run", config, "--out", tmp_path / "run"), tmp_path / "run", *words)
+
+
+def test_a_mended_config_may_use_the_folder_of_a_refused_one(
+    saadi: Command, tiny: Path, table: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    _truncate(table)
+    config = write_config(tmp_path / "config.yaml", data={"source": "table", "path": "table", "size": 32})
+    saadi("run", config, "--out", tmp_path / "run").refused("damaged")
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_missing_config(saadi: Command, tmp_path: Path) -> None:
+    for command in ("run", "check"):
+        saadi(command, tmp_path / "nowhere.yaml").refused("nowhere.yaml", "no such file")
+
+
+def test_usage_errors(saadi: Command, tiny: Path) -> None:
+    saadi("run").refused("CONFIG")
+    saadi("rum", tiny).refused("rum")
+    saadi("run", tiny, "--rounds", 3).refused("--rounds")
+    saadi("sample", tiny, "--class", "hook", "--out", "x", "-n", 0).refused("-n")
+
+
+def test_folders_that_are_no_stable_diffusion(saadi: Command, tiny: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+
+    def refused(*words: str) -> None:
+        outcome = saadi("run", tiny, "--out", tmp_path / "run", "--set", f"base.model={model}")
+        _refused(outcome, tmp_path / "run", str(model), *words)
+
+    model.mkdir()
+    refused("model_index.json")
+    (model / "model_index.json").write_text("{}", encoding="utf-8")
+    refused("cannot be opened")
+    shutil.rmtree(model)
+    shutil.copytree(foundation_folder(), model)
+    weights = model / "unet/diffusion_pytorch_model.safetensors"
+    torch.save({"weight": torch.zeros(1)}, weights.with_suffix(".bin"))  # a pickle, which is never opened
+    weights.unlink()
+    refused("cannot be opened")
+
+
+def test_from_scratch_is_for_tiny(saadi: Command, tiny: Path, tmp_path: Path) -> None:
+    settings = ("--set", "base.from_scratch=true", "--set", f"base.model={foundation_folder()}")
+    _refused(saadi("run", tiny, "--out", tmp_path / "run", *settings), tmp_path / "run", "base.from_scratch")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_no_gpu(saadi: Command, tiny: Path, tmp_path: Path) -> None:
+    outcome = saadi("run", tiny, "--out", tmp_path / "run", "--set", "device=cuda")
+    _refused(outcome, tmp_path / "run", "device", "no GPU")
+
+
+def test_folders_that_are_no_runs(saadi: Command, tiny: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("precious", encoding="utf-8")
+    saadi("run", tiny, "--out", other).refused(str(other), "not a run of saadi")
+    saadi("run", tiny, "--out", other / "thesis.txt").refused("thesis.txt")
+    for command in (("status",), ("report",), ("sample", "--class", "hook", "--out", tmp_path / "drawn")):
+        saadi(command[0], other, *command[1:]).refused(str(other), "not a run")
+    assert [path.name for path in other.iterdir()] == ["thesis.txt"]
+    assert (other / "thesis.txt").read_text(encoding="utf-8") == "precious"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_no_permission(saadi: Command, tiny: Path, tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    saadi("run", tiny, "--out", locked / "run").refused("no permission", "--out")
+    saadi("run", tiny, "--out", locked).refused("no permission", "--out")
+
+
+def test_too_little_space(saadi: Command, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=5_000_000))
+    outcome = saadi("run", tiny, "--out", tmp_path / "run")
+    _refused(outcome, tmp_path / "run", "5 MB free", "MB are needed")
+
+
+def test_a_disk_that_fills_up_loses_nothing(
+    saadi: Command, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = finished.copy(tmp_path)
+    for stage in ("evaluation/sets/round-2", "evaluation/trainings/round-2", "evaluation/images"):
+        shutil.rmtree(folder / stage)
+
+    def full(path: Path, _: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("saadi.diffusion.stages.save_png", full)
+        saadi("run", finished.config, "--out", folder, "--final").refused("the disk is full", "00-00000.png", "resumes")
+    assert saadi("run", finished.config, "--out", folder, "--final").code == 0
+    assert Finished(folder, finished.config).results["arms"] == finished.results["arms"]

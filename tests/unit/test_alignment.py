@@ -1,0 +1,228 @@
+"""Preference alignment. Each pitfall that others fell into has a test that bears its name."""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from small_diffusion import CONFIG, HELD_OUT, SHAPE, TRAIN, normal, small_generator, stir
+from torch import Tensor, nn
+
+from saadi.alignment.lora import add_adapter
+from saadi.alignment.objectives import OBJECTIVES, Errors, dpo, implicit_margin, sft
+from saadi.alignment.train import PairBatch, align, bank_errors, make_bank, pair_errors
+from saadi.diffusion.generator import Generator
+from saadi.diffusion.objective import Schedule
+from saadi.errors import BadInput
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    return small_generator()
+
+
+@pytest.fixture(scope="module")
+def schedule(generator: Generator) -> Schedule:
+    return generator.schedule
+
+
+class Plain(nn.Module):
+    """A stand-in for the UNet that keeps what it was shown."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.mix = nn.Conv2d(4, 4, 3, padding=1)
+        self.seen: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def forward(self, x: Tensor, t: Tensor, embedding: Tensor) -> SimpleNamespace:
+        self.seen.append((x, t, embedding))
+        said = self.mix(x) + embedding.mean((1, 2)).view(-1, 1, 1, 1) + t.view(-1, 1, 1, 1) / 1000
+        return SimpleNamespace(sample=said)
+
+
+def every_draw(pairs: int, draws: int) -> tuple[Tensor, Tensor]:
+    p, k = torch.meshgrid(torch.arange(pairs), torch.arange(draws), indexing="ij")
+    return p.flatten(), k.flatten()
+
+
+# The loss
+
+
+def test_dpo_is_ln_2_at_step_0(generator: Generator) -> None:
+    unet = deepcopy(generator.unet)
+    bank = make_bank(unet, generator.schedule, TRAIN, 2, seed=1)
+    add_adapter(unet, 2, seed=2)
+    loss = dpo(bank_errors(unet, generator.schedule, TRAIN, bank, *every_draw(4, 2)), 5.0)
+    torch.testing.assert_close(loss, torch.full((8,), math.log(2)), rtol=0, atol=1e-4)
+
+
+def test_loss_is_taken_per_pair_not_on_batch_means() -> None:
+    """Margins of +10 and -10: the mean loss is about 5; the loss of the mean margin would be ln 2."""
+    errors = Errors(torch.tensor([0.0, 10.0]), torch.tensor([10.0, 0.0]), torch.zeros(2), torch.zeros(2))
+    losses = dpo(errors, 1.0)
+    torch.testing.assert_close(losses, torch.tensor([math.log1p(math.exp(-10)), math.log1p(math.exp(10))]))
+    assert float(losses.mean()) == pytest.approx(5 + math.log1p(math.exp(-10)), rel=1e-6)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_value_and_gradient_are_those_of_the_equation(prediction: str, schedule: Schedule) -> None:
+    """-log sigmoid(-beta [(|e - e_w|^2 - |e - e_ref,w|^2) - (|e - e_l|^2 - |e - e_ref,l|^2)]), in float64."""
+    schedule = replace(schedule, prediction=prediction)
+    policy, reference, beta = Plain(1), Plain(2), 0.03
+    bank = make_bank(reference, schedule, TRAIN, 2, seed=6)
+    p, k = every_draw(4, 2)
+    loss = dpo(bank_errors(policy, schedule, TRAIN, bank, p, k), beta).mean()
+    loss.backward()  # type: ignore[no-untyped-call]
+
+    exact, exact_reference = deepcopy(policy).double(), deepcopy(reference).double()
+    exact.zero_grad()
+    noise = bank.noise(p, k, torch.Size(SHAPE)).double()
+    terms = []
+    for row, pair in enumerate(p.tolist()):
+        t = bank.timesteps[p[row], k[row]].view(1)
+        signal = schedule.alpha_bar.double()[t]
+        eps = noise[row : row + 1]
+
+        def error(net: Plain, x0: Tensor, t: Tensor = t, signal: Tensor = signal, eps: Tensor = eps, pair: int = pair,
+                  ) -> Tensor:  # fmt: skip
+            x_t = signal.sqrt() * x0.double()[None] + (1 - signal).sqrt() * eps
+            said = net(x_t, t, TRAIN.embedding[pair : pair + 1].double()).sample
+            implied = said if prediction == "epsilon" else signal.sqrt() * said + (1 - signal).sqrt() * x_t
+            squares: Tensor = (eps - implied).square()
+            return squares.sum()
+
+        winner, loser = TRAIN.winner[pair], TRAIN.loser[pair]
+        better = error(exact, winner) - error(exact_reference, winner).detach()
+        worse = error(exact, loser) - error(exact_reference, loser).detach()
+        terms.append(-torch.log(torch.sigmoid(-beta * (better - worse))))
+    expected = torch.stack(terms).mean()
+    expected.backward()  # type: ignore[no-untyped-call]
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+    for ours, theirs in zip(policy.parameters(), exact.parameters(), strict=True):
+        assert ours.grad is not None
+        assert theirs.grad is not None
+        torch.testing.assert_close(ours.grad.double(), theirs.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_beta_is_of_sums_and_so_larger_by_the_latents_size_on_means() -> None:
+    size, beta = 4 * 64 * 64, 0.15
+    sums = Errors(*(100 * normal(5, seed=seed).abs() for seed in range(4)))
+    means = Errors(*(e / size for e in (sums.winner, sums.loser, sums.reference_winner, sums.reference_loser)))
+    torch.testing.assert_close(dpo(means, beta * size), dpo(sums, beta))
+    assert beta * size == pytest.approx(0.5 * 5000, rel=0.02)  # Salesforce's 5000 on means, halved
+
+
+def test_errors_and_adapter_are_float32_in_a_bfloat16_network(generator: Generator) -> None:
+    unet = deepcopy(generator.unet).to(torch.bfloat16)
+    add_adapter(unet, 2, seed=0)
+    assert {p.dtype for p in unet.parameters() if p.requires_grad} == {torch.float32}
+    assert {p.dtype for p in unet.parameters() if not p.requires_grad} == {torch.bfloat16}
+    half = PairBatch(*(x.bfloat16() for x in (TRAIN.winner, TRAIN.loser, TRAIN.embedding)))
+    noise, t = normal(4, *SHAPE, seed=1).bfloat16(), torch.tensor([5, 50, 500, 999])
+    with torch.autocast("cpu", torch.bfloat16):
+        winner, loser = pair_errors(unet, replace(generator.schedule, prediction="epsilon"), half, noise, t)
+    assert winner.dtype == loser.dtype == dpo(Errors(winner, loser, winner, loser), 1.0).dtype == torch.float32
+
+
+def test_supervised_term_lowers_the_winners_error(schedule: Schedule) -> None:
+    policy = Plain(1)
+    bank = make_bank(Plain(2), schedule, TRAIN, 2, seed=6)
+
+    def errors() -> Errors:
+        return bank_errors(policy, schedule, TRAIN, bank, *every_draw(4, 2))
+
+    before = errors()
+    loss = sft(before, 1.0)
+    torch.testing.assert_close(loss, before.winner / bank.reference_winner.mean())
+    loss.mean().backward()  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        for p in policy.parameters():
+            assert p.grad is not None
+            p.sub_(0.01 * p.grad)
+    assert float(errors().winner.detach().mean()) < float(before.winner.detach().mean())
+
+
+# The pairs
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_winner_and_loser_share_noise_timestep_and_condition(prediction: str, schedule: Schedule) -> None:
+    schedule, spy = replace(schedule, prediction=prediction), Plain(1)
+    bank = make_bank(spy, schedule, TRAIN, 3, seed=6)
+    bank_errors(spy, schedule, TRAIN, bank, *every_draw(4, 3))
+    for x, t, embedding in spy.seen:
+        (x_w, x_l), (t_w, t_l), (e_w, e_l) = x.chunk(2), t.chunk(2), embedding.chunk(2)
+        assert torch.equal(t_w, t_l)
+        assert torch.equal(e_w, e_l)
+        p, _ = every_draw(4, 3)
+        a, s = schedule.signal(t_w).sqrt(), (1 - schedule.signal(t_w)).sqrt()
+        torch.testing.assert_close((x_w - a * TRAIN.winner[p]) / s, (x_l - a * TRAIN.loser[p]) / s, rtol=0, atol=1e-3)
+        assert torch.equal(e_w, TRAIN.embedding[p])
+    for one, two in zip(*spy.seen, strict=True):  # the reference and the policy were shown the very same
+        assert torch.equal(one, two)
+
+
+def test_every_pair_sees_a_timestep_of_each_stratum_and_noise_of_its_own(schedule: Schedule) -> None:
+    bank = make_bank(Plain(1), schedule, TRAIN, 4, seed=6)
+    assert torch.equal(bank.timesteps // 250, torch.arange(4).expand(4, 4))
+    noise = bank.noise(*every_draw(4, 4), torch.Size(SHAPE))
+    assert len({tuple(row.flatten().tolist()) for row in noise}) == 16
+    assert torch.equal(bank.noise(torch.tensor([2]), torch.tensor([1]), torch.Size(SHAPE))[0], noise[9])
+
+
+# The reference
+
+
+def test_reference_stays_when_the_policy_moves(generator: Generator) -> None:
+    unet = deepcopy(generator.unet)
+    bank = make_bank(unet, generator.schedule, TRAIN, 2, seed=1)
+    kept = bank.reference_winner.clone()
+    add_adapter(unet, 2, seed=2)
+    stir(unet, 1)
+    moved = bank_errors(unet, generator.schedule, TRAIN, bank, *every_draw(4, 2))
+    assert torch.equal(moved.reference_winner, kept.flatten())
+    assert not torch.allclose(moved.winner, moved.reference_winner, rtol=1e-2)
+
+
+def test_reference_is_the_model_stated_not_the_policy_without_adapter(generator: Generator) -> None:
+    """Held to the base in round 2, the loss does not begin at ln 2: the policy already is round 1's model."""
+    first = deepcopy(generator.unet)
+    add_adapter(first, 2, seed=2)
+    stir(first, 1)
+    first.fuse_lora()
+    first.unload_lora()
+    for reference, begins_at_ln_2 in ((first, True), (generator.unet, False)):
+        policy = deepcopy(first)
+        bank = make_bank(reference, generator.schedule, TRAIN, 2, seed=1)
+        add_adapter(policy, 2, seed=3)
+        margin = implicit_margin(bank_errors(policy, generator.schedule, TRAIN, bank, *every_draw(4, 2)))
+        assert torch.allclose(margin, torch.zeros(8), atol=1e-3) == begins_at_ln_2
+
+
+# Watching
+
+
+def test_training_stops_when_the_held_out_winners_error_rises(generator: Generator) -> None:
+    unet = deepcopy(generator.unet)
+    config = CONFIG.model_copy(update={"steps": 40, "lr": 0.1, "beta": 10.0, "sft": 0.0, "stop_rise": 0.01})
+    rows, reason = align(unet, unet, generator.schedule, TRAIN, HELD_OUT, config, seed=1)
+    assert rows[-1]["winner_change"] > 0.01
+    assert all(row["winner_change"] <= 0.01 for row in rows[:-1])
+    assert rows[-1]["step"] < 40
+    assert reason.startswith("the held-out winners' error rose")
+
+
+def test_unknown_objective_and_too_few_pairs_are_bad_input(generator: Generator) -> None:
+    unet, schedule = deepcopy(generator.unet), generator.schedule
+    unknown = CONFIG.model_copy(update={"objective": "ppo"})
+    with pytest.raises(BadInput, match=r"alignment.objective: unknown 'ppo'; one of dpo, sft"):
+        align(unet, unet, schedule, TRAIN, HELD_OUT, unknown, 1)
+    nothing = PairBatch(*(torch.zeros(0),) * 3)
+    with pytest.raises(BadInput, match="only 4 preference pairs; at least 2 are needed"):
+        align(unet, unet, schedule, TRAIN, nothing, CONFIG, 1)
+    assert set(OBJECTIVES) >= {"dpo", "sft"}

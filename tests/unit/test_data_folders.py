@@ -1,0 +1,123 @@
+"""Class folders, groups from a CSV or a pattern, and the split by group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from saadi.data.folders import read_folders, scan_folders
+from saadi.errors import BadInput
+from saadi.records import Frame
+
+PATTERN = r"(P\d+)_"
+
+
+def _touch(folder: Path, files: Iterable[str]) -> Path:
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).touch()
+    return folder
+
+
+def _ten_patients(folder: Path) -> Path:
+    return _touch(folder, (f"{kind}/P{p}_{i}.png" for p in range(10) for kind in ("hook", "clip") for i in range(2)))
+
+
+def _refused(folder: Path, groups: str | None, *words: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        read_folders(folder, groups, 0)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def _splits(frames: Iterable[Frame]) -> dict[str, set[str]]:
+    splits: dict[str, set[str]] = {}
+    for frame in frames:
+        splits.setdefault(frame.split, set()).add(frame.group)
+    return splits
+
+
+def test_a_pattern_and_a_drawn_split(tmp_path: Path) -> None:
+    space, frames = read_folders(_ten_patients(tmp_path), PATTERN, 0)
+    assert space.names == ("clip", "hook")
+    assert len(frames) == 40
+    assert {split: len(groups) for split, groups in _splits(frames).items()} == {"train": 6, "val": 2, "test": 2}
+    assert read_folders(tmp_path, PATTERN, 0)[1] == frames
+    assert any(read_folders(tmp_path, PATTERN, seed)[1] != frames for seed in (1, 2, 3))
+    assert scan_folders(tmp_path, PATTERN, 0).notes == (
+        "no split is given: 10 groups were shared out by seed 0 (6 train, 2 val, 2 test)",
+    )
+
+
+def test_split_folders_are_kept(tmp_path: Path) -> None:
+    files = [f"{split}/{kind}/P{i}_0.JPG" for i, split in enumerate(("train", "val", "test")) for kind in ("a", "b")]
+    _, frames = read_folders(_touch(tmp_path, files), PATTERN, 0)
+    assert _splits(frames) == {"train": {"P0"}, "val": {"P1"}, "test": {"P2"}}
+    assert scan_folders(tmp_path, PATTERN, 0).notes == ()
+
+
+def test_deeper_folders_count_and_hidden_or_other_files_do_not(tmp_path: Path) -> None:
+    _touch(tmp_path, [f"{kind}/P{i}/x.tiff" for i in range(3) for kind in ("a", "b")])
+    _touch(tmp_path, ["a/P0/._x.tiff", "a/.cache/y.png", ".git/z.png", "a/notes.txt"])
+    assert {frame.file for frame in read_folders(tmp_path, r"/(P\d)/", 0)[1]} == {
+        f"{kind}/P{i}/x.tiff" for i in range(3) for kind in ("a", "b")
+    }
+
+
+def test_groups_and_splits_from_a_csv(tmp_path: Path) -> None:
+    files = [f"{kind}/{i}.png" for kind in ("a", "b") for i in range(3)]
+    _touch(tmp_path, files)
+    table = tmp_path / "groups.csv"
+    table.write_text(
+        "file,group,split\n" + "".join(f"{f},G{f[2]},{('train', 'val', 'test')[int(f[2])]}\n" for f in files)
+    )
+    assert _splits(read_folders(tmp_path, "groups.csv", 0)[1]) == {"train": {"G0"}, "val": {"G1"}, "test": {"G2"}}
+
+    table.write_text("file,group\n" + "".join(f"{f},G{f[2]}\n" for f in files))
+    assert {len(groups) for groups in _splits(read_folders(tmp_path, str(table), 0)[1]).values()} == {1}
+
+    table.write_text("file,group\n" + "".join(f"{f},G{f[2]}\n" for f in files[1:]))
+    _refused(tmp_path, "groups.csv", "1 of 6 images are not listed", "a/0.png")
+    table.write_text("file,group\na/9.png,G\n" + "".join(f"{f},G{f[2]}\n" for f in files))
+    _refused(tmp_path, "groups.csv", "row 2", "a/9.png")
+    table.write_text("file,group\n" + "".join(f"{f},G{f[2]}\n" for f in [*files, files[0]]))
+    _refused(tmp_path, "groups.csv", "row 8", "keep one")
+    table.write_text("file,group,split\n" + "".join(f"{f},G{f[2]},training\n" for f in files))
+    _refused(tmp_path, "groups.csv", "row 2", "did you mean train?")
+    _refused(tmp_path, "absent.csv", "no such file")
+
+
+def test_folder_and_row_must_agree_about_the_split(tmp_path: Path) -> None:
+    files = [f"{split}/{kind}/0.png" for split in ("train", "val", "test") for kind in ("a", "b")]
+    _touch(tmp_path, files)
+    (tmp_path / "g.csv").write_text("file,group,split\n" + "".join(f"{f},{f.split('/')[0]},val\n" for f in files))
+    _refused(tmp_path, "g.csv", "test/a/0.png", "lies in test", "says val")
+
+
+def test_bad_patterns_and_groups(tmp_path: Path) -> None:
+    _ten_patients(tmp_path)
+    _refused(tmp_path, None, "data.groups is not set")
+    _refused(tmp_path, "(", "no regular expression")
+    _refused(tmp_path, r"P\d+", "has no group")
+    _refused(tmp_path, r"(P[1-9])_", "4 of 40 files", "clip/P0_0.png")
+    _refused(tmp_path, r"^(hook|clip)/", "2 groups", "at least 3")
+
+
+def test_bad_folders(tmp_path: Path) -> None:
+    _refused(tmp_path / "absent", PATTERN, "no such data folder")
+    _refused(tmp_path, PATTERN, "no images")
+    _ten_patients(tmp_path)
+    (tmp_path / "spare").mkdir()
+    _refused(tmp_path, PATTERN, "spare", "no images")
+    _touch(tmp_path, ["train/hook/P1_0.png"])
+    _refused(tmp_path, PATTERN, "lies beside train, val or test")
+
+
+def test_one_class_and_untrained_classes(tmp_path: Path) -> None:
+    _refused(_touch(tmp_path / "one", (f"hook/P{i}_0.png" for i in range(5))), PATTERN, "only one class (hook)")
+    files = ["train/a/P0_0.png", "train/b/P0_0.png", "val/c/P1_0.png", "test/a/P2_0.png"]
+    _refused(_touch(tmp_path / "two", files), PATTERN, "class c has no training images")

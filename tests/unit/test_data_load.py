@@ -1,0 +1,174 @@
+"""Loading and auditing a data folder; one real set where it lies beside the project."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from saadi.config import DataConfig, PhantomConfig
+from saadi.data.audit import Audit, audit, nearest, normalise, render_audit
+from saadi.data.load import load_dataset
+from saadi.errors import BadInput
+
+REAL = Path(__file__).parents[2].parent / "shared" / "data" / "gyn-lap-tool-type"
+GROUPS = (("A", "train"), ("B", "train"), ("C", "val"), ("D", "test"))
+
+
+def _pixels(key: int, height: int = 24, width: int = 24) -> NDArray[np.uint8]:
+    return np.random.default_rng(key).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def _data(folder: Path, drop: str = "", wide: bool = False) -> DataConfig:
+    """16 noise images of two classes, two of each in each of four groups; rows that hold `drop` are left out."""
+    rows: list[str] = []
+    (folder / "images").mkdir(parents=True)
+    for group, split in GROUPS:
+        for label in ("hook", "clip"):
+            for i in range(2):
+                row = f"images/{group}{label}{i}.png,{label},{group},{split}"
+                if drop and drop in row:
+                    continue
+                shape = (24, 72) if wide and label == "clip" else (24, 24)
+                Image.fromarray(_pixels(len(rows), *shape)).save(folder / row.split(",")[0])
+                rows.append(row)
+    (folder / "labels.csv").write_text("\n".join(["file,label,group,split", *rows]))
+    return DataConfig(path=folder, size=32)
+
+
+def test_a_table_is_read_in_its_order(tmp_path: Path) -> None:
+    config = _data(tmp_path)
+    Image.fromarray(_pixels(0)).convert("L").save(tmp_path / "images" / "Ahook0.png")
+    calls: list[tuple[int, int]] = []
+    data = load_dataset(config.model_copy(update={"size": 24}), 0, lambda *call: calls.append(call))
+    assert data.images.shape == (16, 24, 24, 3)
+    np.testing.assert_array_equal(data.images[5], _pixels(5))
+    assert data.notes == ("1 grey image converted to RGB",)
+    assert data.counts() == {"clip": 8, "hook": 8}
+    assert calls[-1] == (16, 16)
+
+
+def test_class_folders_are_read_and_the_drawn_split_is_said(tmp_path: Path) -> None:
+    for p in range(6):
+        for label in ("hook", "clip"):
+            (tmp_path / label).mkdir(exist_ok=True)
+            Image.fromarray(_pixels(p)).save(tmp_path / label / f"P{p}.png")
+    data = load_dataset(DataConfig(source="folders", path=tmp_path, groups=r"(P\d)", size=32), 0)
+    assert len(data.frames) == 12
+    assert data.notes[0].startswith("no split is given: 6 groups")
+
+
+def test_the_phantom_is_rendered() -> None:
+    phantom = PhantomConfig(train=16, val=8, test=8, patients=(2, 1, 1))
+    assert load_dataset(DataConfig(source="phantom", phantom=phantom, size=32), 0).images.shape == (32, 32, 32, 3)
+    alone = phantom.model_copy(update={"patients": (1, 1, 1)})
+    with pytest.raises(BadInput, match="cross-fitted"):
+        load_dataset(DataConfig(source="phantom", phantom=alone), 0)
+
+
+@pytest.mark.parametrize(
+    ("drop", "message"),
+    [
+        ("Bclip1", "class clip has 3 training images; 4 are needed"),
+        ("/C", "no images in val"),
+        ("/D", "no images in test"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(tmp_path: Path, drop: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        load_dataset(_data(tmp_path, drop), 0)
+
+
+def test_one_training_group_is_refused(tmp_path: Path) -> None:
+    config = _data(tmp_path)
+    table = tmp_path / "labels.csv"
+    table.write_text(table.read_text().replace(",B,", ",A,"))
+    with pytest.raises(BadInput, match="1 groups in train"):
+        load_dataset(config, 0)
+
+
+def test_no_path_and_a_broken_image(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"data\.path is not set"):
+        load_dataset(DataConfig(), 0)
+    config = _data(tmp_path)
+    (tmp_path / "images" / "Chook0.png").write_bytes(b"")
+    with pytest.raises(BadInput, match=r"Chook0\.png: empty file"):
+        load_dataset(config, 0)
+
+
+def test_a_clean_audit(tmp_path: Path) -> None:
+    found = audit(_data(tmp_path), 0)
+    assert found.errors == found.warnings == []
+    assert found.classes == {name: {"train": 4, "val": 2, "test": 2} for name in ("clip", "hook")}
+    assert found.groups["C"] == {"train": 0, "val": 4, "test": 0}
+    assert json.loads(json.dumps(found.to_json()))["classes"] == found.classes
+    assert render_audit(found).endswith("0 errors, 0 warnings")
+
+
+def test_an_audit_lists_everything(tmp_path: Path) -> None:
+    config = _data(tmp_path, drop="Dclip", wide=True)
+    images = tmp_path / "images"
+    (images / "Ahook0.png").write_bytes(b"")
+    (images / "Bhook0.png").write_bytes(b"broken")
+    (images / "Chook0.png").write_bytes((images / "Ahook1.png").read_bytes())
+    (images / "Aclip1.png").write_bytes((images / "Aclip0.png").read_bytes())
+    with Image.open(images / "Dhook0.png") as image:
+        image.save(images / "Bhook1.png", compress_level=0)  # other bytes, same picture
+    table = tmp_path / "labels.csv"
+    table.write_text(table.read_text() + "\nimages/absent.png,hook,A,val\nimages/Dhook0.png,hook,D,test\n")
+
+    found = audit(config, 0)
+    for words in ("Ahook0.png: empty", "Bhook0.png: not an image", "two splits: images/Ahook1", "group A is in train"):
+        assert sum(words in error for error in found.errors) == 1
+    for words in ("absent.png is not in", "is listed in row"):
+        assert sum(words in error for error in found.errors) == 1
+    assert len(found.errors) == 6
+    for words in (
+        "clip has no images in test",
+        "the same image twice",
+        "1 images of test have a near-copy in train",
+        "3.00",
+    ):
+        assert sum(words in warning for warning in found.warnings) == 1
+    assert len(found.warnings) == 4
+    text = render_audit(found)
+    assert all(entry in text for entry in (*found.errors, *found.warnings))
+
+
+def test_the_same_image_under_two_labels(tmp_path: Path) -> None:
+    config = _data(tmp_path)
+    (tmp_path / "images" / "Aclip0.png").write_bytes((tmp_path / "images" / "Ahook0.png").read_bytes())
+    assert any("under two labels" in warning for warning in audit(config, 0).warnings)
+
+
+def test_audits_of_nothing(tmp_path: Path) -> None:
+    assert "data.path" in audit(DataConfig(), 0).errors[0]
+    assert "no such data folder" in audit(DataConfig(path=tmp_path / "absent"), 0).errors[0]
+    assert "rendered" in audit(DataConfig(source="phantom"), 0).notes[0]
+    assert audit(DataConfig(source="phantom", phantom=PhantomConfig(train=3)), 0).errors
+
+
+def test_long_lists_are_cut_short() -> None:
+    text = render_audit(Audit({}, {}, [], [f"e{i}" for i in range(25)], []))
+    assert "error: ... and 5 more" in text
+    assert "25 errors" in text
+
+
+def test_flat_images_resemble_nothing() -> None:
+    rows = np.stack([np.full(16, 7.0), np.arange(16.0), 300 - 2 * np.arange(16.0)]).astype(np.float32)
+    index, value = nearest(normalise(rows), normalise(rows), chunk=2)
+    np.testing.assert_allclose(value, [0, 1, 1], atol=1e-6)
+    np.testing.assert_array_equal(index[1:], [1, 2])
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real set gyn-lap-tool-type does not lie beside the project")
+def test_a_real_set() -> None:
+    config = DataConfig(path=REAL)
+    assert audit(config, 0).errors == []
+    data = load_dataset(config, 0)
+    assert data.counts() == {"type1": 521, "type2": 281, "type3": 450, "type5": 114}
+    assert 40 < data.images.mean() < 200

@@ -1,0 +1,88 @@
+"""The phantom as a data set: its tail, its patients, and images that depend on their key alone."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+import numpy as np
+import pytest
+
+from saadi.config import PhantomConfig
+from saadi.data.phantom import SPACE, fresh_images, long_tail, make_phantom, oracle_images, phantom_frames
+from saadi.errors import BadInput
+
+SMALL = PhantomConfig(train=40, val=16, test=24, patients=(6, 2, 3))
+
+
+def test_long_tail_closed_forms() -> None:
+    assert long_tail(70, 3, 0.25) == [40, 20, 10]
+    assert long_tail(10, 4, 1.0) == [3, 3, 2, 2]
+    assert long_tail(8, 4, 0.01) == [2, 2, 2, 2]
+    assert long_tail(5, 1, 0.3) == [5]
+    with pytest.raises(BadInput, match=r"data\.phantom\.train"):
+        long_tail(7, 4, 0.5)
+
+
+def test_counts_by_split() -> None:
+    frames = phantom_frames(PhantomConfig(), 0)
+    counts = Counter((frame.split, frame.label) for frame in frames)
+    assert [counts["train", name] for name in SPACE.names] == long_tail(400, 8, 0.15)
+    assert {counts["val", name] for name in SPACE.names} == {40}
+    assert {counts["test", name] for name in SPACE.names} == {200}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_patients_see_some_instruments(seed: int) -> None:
+    seen: dict[str, set[str]] = defaultdict(set)
+    frames = phantom_frames(PhantomConfig(), seed)
+    for frame in frames:
+        if frame.split == "train":
+            seen[frame.label].add(frame.group)
+    spread = [len(seen[name]) for name in SPACE.names]
+    assert spread == sorted(spread, reverse=True)
+    assert spread[0] == 9
+    assert spread[-1] == 2
+    assert len(set.union(*seen.values())) == 12
+    assert len({(frame.group, frame.split) for frame in frames}) == 12 + 8 + 20
+
+
+def test_images_are_a_function_of_the_seed() -> None:
+    first, again, other = (make_phantom(SMALL, 32, seed) for seed in (3, 3, 4))
+    assert first.images.shape == (80, 32, 32, 3)
+    assert first.frames == again.frames
+    np.testing.assert_array_equal(first.images, again.images)
+    assert not np.array_equal(first.images, other.images)
+
+
+def test_an_image_depends_on_its_key_alone() -> None:
+    few = make_phantom(SMALL.model_copy(update={"train": 20, "test": 8}), 32, 3).split("test")
+    many = make_phantom(SMALL, 32, 3).split("test")
+    np.testing.assert_array_equal(few.images, many.images[:8])
+
+
+def test_progress_counts_up() -> None:
+    calls: list[tuple[int, int]] = []
+    make_phantom(SMALL, 32, 0, lambda done, total: calls.append((done, total)))
+    assert calls == [(i + 1, 80) for i in range(80)]
+
+
+def test_fresh_images_share_patients_and_classes_but_no_image() -> None:
+    train = make_phantom(SMALL, 32, 0).split("train")
+    patients = sorted(set(train.groups.tolist()))
+    images, labels, groups = fresh_images(SMALL, 32, 0, patients, 40)
+    assert Counter(zip(labels.tolist(), groups.tolist(), strict=True)) == Counter(
+        zip(train.labels.tolist(), train.groups.tolist(), strict=True)
+    )
+    distance = np.abs(images[:, None].astype(int) - train.images[None].astype(int)).mean((2, 3, 4))
+    assert distance.min() > 1
+    assert set(fresh_images(SMALL, 32, 0, patients[:2], 9)[2].tolist()) <= set(patients[:2])
+    with pytest.raises(ValueError, match="training patient"):
+        fresh_images(SMALL, 32, 0, ["test-00"], 4)
+
+
+def test_the_oracle_s_images_are_its_own_and_balanced() -> None:
+    images, labels = oracle_images(24, 64, 3)
+    again, _ = oracle_images(16, 64, 3)
+    np.testing.assert_array_equal(images[:16], again)  # an image depends on its index alone
+    assert np.bincount(labels).tolist() == [3] * 8
+    assert not {image.tobytes() for image in images} & {image.tobytes() for image in make_phantom(SMALL, 64, 3).images}

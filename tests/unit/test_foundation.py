@@ -1,0 +1,88 @@
+"""The shipped foundation: what it is, where it came from, and that its autoencoder passes the gate."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderTiny
+
+from saadi.diffusion.generator import encode_prompts, load_generator
+from saadi.diffusion.presets import LATENT_CHANNELS, build_autoencoder
+from saadi.features import load_embedder
+from saadi.foundation import foundation_folder
+from saadi.foundation.autoencoder import (
+    make_linear_encoder,
+    pca_psnr,
+    principal_components,
+    psnr,
+    reconstruct,
+    to_signed,
+)
+from saadi.foundation.pool import PROMPT, pretext_tools
+from saadi.worlds.phantom import DIFFICULTY, INSTRUMENTS
+from saadi.worlds.pretext import world_hash
+from saadi.worlds.scene import draw_look, render
+
+MEGABYTE = 2**20
+
+
+@pytest.fixture(scope="module")
+def scenes() -> np.ndarray:
+    rng = np.random.default_rng(11)
+    tools = [*pretext_tools()[:8], *INSTRUMENTS]
+    return np.stack([render(tools[i % 16], draw_look(rng), rng, 64, DIFFICULTY).image for i in range(192)])
+
+
+def test_it_is_small_and_says_where_it_came_from() -> None:
+    folder = foundation_folder()
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 25 * MEGABYTE
+    provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    assert provenance["world"] == world_hash(pretext_tools())
+    assert provenance["passes"] > 0
+    assert not list(folder.rglob("*.bin")) + list(folder.rglob("*.pt"))
+
+
+def test_the_prompt_reaches_the_image() -> None:
+    """Version 1's text encoder had made all prompts one: its UNet's answer differed by a millionth between names."""
+    generator = load_generator(foundation_folder())
+    names = [tool.name for tool in (*pretext_tools()[:8], *INSTRUMENTS)]
+    embeddings = encode_prompts(generator, [PROMPT.format(label=name) for name in names])
+    apart = torch.pdist(embeddings.flatten(1)) / embeddings.flatten(1).norm(dim=1).mean()
+    assert float(apart.min()) > 0.05
+    noise = torch.randn(1, LATENT_CHANNELS, 16, 16, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        answers = [generator.unet(noise, torch.tensor([600]), e[None]).sample.flatten() for e in embeddings]
+    change = torch.pdist(torch.stack(answers)) / answers[0].norm()
+    assert float(change.median()) > 1e-3
+
+
+def test_the_encoder_is_exactly_the_principal_components(scenes: np.ndarray) -> None:
+    model = build_autoencoder()
+    signed = to_signed(scenes)
+    make_linear_encoder(model, signed)
+    with torch.no_grad():
+        latents = model.encode(signed).latents
+    mean, basis, variance = principal_components(signed, LATENT_CHANNELS)
+    patches = torch.nn.functional.unfold(signed, 4, stride=4).transpose(1, 2)
+    scores = ((patches - mean) @ basis.T).transpose(1, 2).reshape(latents.shape)
+    gain = variance**-0.25
+    gain = gain / (gain.square() * variance).mean().sqrt() / model.config.scaling_factor
+    torch.testing.assert_close(latents, scores * gain.view(1, -1, 1, 1), atol=1e-4, rtol=1e-4)
+    scaled = latents * model.config.scaling_factor
+    assert 0.9 < scaled.flatten(2).std((0, 2)).square().mean().sqrt() < 1.1
+
+
+def test_the_autoencoder_beats_the_linear_way_back(scenes: np.ndarray) -> None:
+    model = AutoencoderTiny.from_pretrained(foundation_folder() / "vae", use_safetensors=True)
+    ours = psnr(reconstruct(model, scenes), to_signed(scenes))
+    linear = pca_psnr(to_signed(scenes), to_signed(scenes), LATENT_CHANNELS)
+    assert ours > linear + 0.5, f"{ours:.2f} dB against {linear:.2f} dB of a PCA fitted on these very scenes"
+
+
+def test_the_backbone_sees(scenes: np.ndarray) -> None:
+    features = load_embedder(foundation_folder()).embed(scenes[:32])
+    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1.0)
+    assert np.linalg.matrix_rank(features) > 8

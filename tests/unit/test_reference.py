@@ -1,0 +1,35 @@
+"""The documentation says what is true now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from saadi.config import demo_config, load_config
+from saadi.reference import settings_reference
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_settings_page_is_up_to_date() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert page == settings_reference(), "run: saadi settings > docs/configuration.md"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_config_is_valid(path: Path) -> None:
+    load_config(path)
+
+
+def test_the_demo_is_two_rounds_of_the_phantom() -> None:
+    config = demo_config(7)
+    assert (config.data.source, config.rounds, config.seed) == ("phantom", 2, 7)
+
+
+def test_links_between_the_pages_lead_somewhere() -> None:
+    import re
+
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"

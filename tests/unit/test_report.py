@@ -1,0 +1,289 @@
+"""The page: true sentences, whole HTML, nothing from outside, nothing hostile let through, missing stages said."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from saadi.errors import BadInput
+from saadi.records import Frame, Pair, Sample, Score
+from saadi.report import figures, results_table, write_page
+from saadi.report.reader import read_run
+from saadi.report.wording import arm_name, contrast_name, duration, headline, last_round, number, short, span
+
+EVIL = '<img src=x onerror="alert(1)">\'$x_{$&amp;鉗'
+NAMES = ("hook", "clip applier", EVIL)
+VOID = {"meta", "img", "br"}
+
+
+class Checker(HTMLParser):
+    """Counts tags, keeps attributes, and fails where a tag closes that is not the open one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def check(path: Path) -> Checker:
+    """Parse a page and check all that holds for every page."""
+    checker = Checker()
+    html = path.read_text(encoding="utf-8")
+    checker.feed(html)
+    checker.close()
+    assert not checker.open
+    assert not re.search(r"https?://|<script|@import|url\((?!#)", html)
+    ids = [attributes["id"] for _, attributes in checker.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for tag, attributes in checker.tags:
+        assert tag not in {"script", "link", "iframe", "object", "base", "form"}
+        assert not any(name.startswith("on") for name in attributes)
+        if tag == "img":
+            assert str(attributes["src"]).startswith("data:image/")
+            assert "alt" in attributes
+        if "href" in attributes:
+            assert str(attributes["href"]).startswith("#")
+            assert str(attributes["href"])[1:] in ids
+    policy = [attributes["content"] for _, attributes in checker.tags if "http-equiv" in attributes]
+    assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
+    return checker
+
+
+def gain(mean: float, low: float, high: float) -> dict[str, Any]:
+    return {"mean": mean, "ci95": [low, high], "rare": 2 * mean, "rare_ci95": [2 * low, 2 * high], "p": 0.0004}
+
+
+def results(over_real: tuple[float, float, float] = (0.041, 0.012, 0.07)) -> dict[str, Any]:
+    """Results as the pipeline writes them, of three arms."""
+    arm: dict[str, Any] = {
+        "mean": 0.6,
+        "ci95": [0.55, 0.65],
+        "rare_mean": 0.4,
+        "rare_ci95": [0.3, 0.5],
+        "per_seed": [0.59, 0.61],
+    }
+    arm |= {"per_class": dict.fromkeys(NAMES, 0.5), "macro_f1": 0.58, "calibration_error": 0.1, "mixing": None}
+    arm |= {"n_synthetic": 0, "n_generated": 1040, "unet_evaluations": 24960, "steps": 300}
+    made: dict[str, Any] = {
+        "kid": 0.02,
+        "precision": 0.7,
+        "recall": 0.5,
+        "coverage": 0.6,
+        "memorised": 0.01,
+        "judge_agreement": 0.8,
+    }
+    made |= {"memorised_by_class": {}, "judge_by_class": dict.fromkeys(NAMES, 0.75), "n": 30}
+    gains = {"round-2 - real": gain(*over_real), "round-2 - unaligned": gain(0.02, 0.001, 0.04)}
+    return {
+        "schema": 1, "task": "classification", "final": True, "split": "test", "metric": "balanced_accuracy",
+        "name": EVIL, "n_train": 9, "n_val": 4, "n_test": 1600, "seeds": [0, 1, 2], "pipeline_seeds": [0],
+        "groups": {"train": ["a", "b"], "val": ["c"], "test": [f"patient-{k}" for k in range(20)]},
+        "classes": list(NAMES), "rare_classes": [EVIL], "arms": dict.fromkeys(("real", "unaligned", "round-2"), arm),
+        "interval": {"method": "crossed bootstrap", "unit": "patients and trainings", "given": "given one generator"},
+        "gains": gains | {"round-2 - rejection": gain(-0.01, -0.03, 0.01)},
+        "synthetic": {"unaligned": made, "round-2": made}, "features": "a network", "memorisation_yardstick": "fresh",
+        "critic": {"model": "small-cnn", "folds": 3, "judge_model": EVIL}, "val_choices": {"mixing": {EVIL: 0.25}},
+        "seconds": {"base": 92.4, EVIL: 3.0}, "peak_memory": 3 * 1024**3, "versions": {EVIL: EVIL},
+        "hashes": {"config": "abc", "test_set": "def"}, "notes": [EVIL],
+    }  # fmt: skip
+
+
+def dump(path: Path, *rows: Any) -> None:
+    """Write JSON, or JSON Lines by the name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row if isinstance(row, dict) else asdict(row)) + "\n" for row in rows))
+
+
+def make_samples(run: Path, folder: str, key: str) -> None:
+    samples = [Sample(f"{key}{k}", NAMES[k % 3], 0, k, f"{folder}/{k}.png") for k in range(6)]
+    dump(run / folder / "samples.jsonl", *samples, Sample(f"{key}x", EVIL, 0, 9, f"../{EVIL}"))
+    for k in range(6):
+        Image.new("RGB", (8, 8), (40 * k, 90, 20)).save(run / folder / f"{k}.png")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A whole miniature run, its class names, files and notes as hostile as they come."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(f"rounds: 2\n# {EVIL}\n")
+    dump(run / "data/space.json", {"names": list(NAMES)})
+    dump(run / "data/frames.jsonl", *(Frame(f"{EVIL}{k}", NAMES[k % 3], "a", "train") for k in range(9)))
+    np.save(run / "data/images.npy", np.full((9, 8, 8, 3), 120, np.uint8))
+    dump(run / "base/log.jsonl", *({"step": k, "loss": 1 / (k + 1)} for k in range(50)))
+    for k in (1, 2):
+        make_samples(run, f"round-{k}/samples", f"r{k}-")
+        scores = (Score(f"r{k}-{i}", "critic-loss", -0.1 * i, i < 3, {NAMES[i % 3]: 0.7, EVIL: 0.3}) for i in range(6))
+        dump(run / f"round-{k}/scores/scores.jsonl", *scores)
+        dump(
+            run / f"round-{k}/pairs/pairs.jsonl", Pair(f"r{k}-2", f"r{k}-5", EVIL, 0.3), Pair("gone", "x", "hook", 1.0)
+        )
+        dump(run / f"round-{k}/pairs/summary.json", {"hook": {"candidates": 48, "right": 1, "pairs": 0}})
+        log = [{"step": i, "loss": 0.7} for i in range(3)]
+        held = {"loss": 0.7, "held_out": True, "pair_accuracy": 0.6, "winner_change": -0.01, "loser_change": 0.02}
+        dump(run / f"round-{k}/adapter/log.jsonl", *log, *({"step": i, **held} for i in range(3)))
+        dump(run / f"round-{k}/adapter/summary.json", {"stopped_at": 3, "reason": EVIL})
+    for arm in ("unaligned", "round-2"):
+        make_samples(run, f"evaluation/sets/{arm}", arm)
+    near = {"sample": "evaluation/sets/round-2/0.png", "train_index": 99, "distance": 0.1, "label": EVIL}
+    dump(run / "evaluation/neighbours.json", {"round-2": [near, near | {"train_index": 1}], EVIL: []})
+    dump(run / "results.json", results())
+    return run
+
+
+def test_a_whole_page_is_well_formed_and_lets_nothing_hostile_through(run: Path) -> None:
+    page = check(write_page(run))
+    assert {"img", "svg", "table"} <= {tag for tag, _ in page.tags}
+    assert len([tag for tag, _ in page.tags if tag == "svg"]) == 7
+    assert "Aligned images (round 2) add 4.1 points" in page.text
+    assert "Not there yet" not in page.text
+    assert "not for clinical use" in page.text
+    assert EVIL in page.text
+
+
+@pytest.mark.parametrize(
+    "kept", [(), ("data",), ("data", "base", "round-1"), ("data", "evaluation"), ("results.json",)]
+)
+def test_missing_stages_are_tolerated_and_said(run: Path, kept: tuple[str, ...]) -> None:
+    for path in run.iterdir():
+        if path.name not in {"config.yaml", *kept}:
+            path.rename(run.parent / path.name)
+    page = check(write_page(run, run.parent / "elsewhere.html"))
+    assert "Not there yet" in page.text
+    assert ("No result yet" in page.text) == ("results.json" not in kept)
+    assert not (run / "report.html").exists()
+
+
+def test_results_of_the_future_and_of_the_past_are_tolerated(run: Path) -> None:
+    arms = {"real": {"mean": float("nan"), "per_class": {}}, "new": {"mean": 0.5}}
+    dump(run / "results.json", {"arms": arms, "name": "half a character: \ud800"})
+    page = check(write_page(run))
+    assert "do not compare" in page.text
+    assert "Not final" in page.text
+
+
+def test_files_outside_the_run_are_not_shown(run: Path) -> None:
+    Image.new("RGB", (8, 8)).save(run.parent / "secret.png")
+    read = read_run(run)
+    assert read.picture("../secret.png") is None
+    assert read.picture(str(run.parent / "secret.png")) is None
+    assert read.picture("config.yaml") is None
+    assert read.picture("round-1/samples/0.png") is not None
+    assert read.real(-1) is None
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("results.json", "{"), ("results.json", "[]"), ("data/frames.jsonl", '{"a": 1}\n'),
+        ("base/log.jsonl", '{"st\n{"step": 1}\n'), ("data/images.npy", "no array"),
+    ],
+)  # fmt: skip
+def test_broken_files_get_one_line(run: Path, file: str, text: str) -> None:
+    (run / file).write_text(text)
+    with pytest.raises(BadInput, match=re.escape(file)) as caught:
+        write_page(run)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_a_run_is_refused_and_a_half_written_log_is_not(run: Path) -> None:
+    with pytest.raises(BadInput, match="not a run's folder"):
+        write_page(run.parent)
+    with (run / "base/log.jsonl").open("a") as log:
+        log.write('{"step": 50, "lo')
+    assert len(read_run(run).base_log) == 50
+
+
+def test_the_headline_is_honest_in_every_direction() -> None:
+    sentence, more = headline(results())
+    basis = "(95 % interval 1.2 to 7.0, n = 1600 test images of 20 patients, 3 trainings)"
+    assert sentence == f"Aligned images (round 2) add 4.1 points of balanced accuracy over real images alone {basis}."
+    assert more[0] == "Alignment beats unaligned images by 2.0 points (95 % interval 0.1 to 4.0)."
+    assert "is not shown to differ from rejection sampling with the same critic: −1.0 points" in more[1]
+    assert more[2].endswith("+8.2 points over real images alone (95 % interval 2.4 to 14.0).")
+    sentence, _ = headline(results((0.01, -0.02, 0.04)))
+    assert sentence.startswith("No gain shown: ")
+    assert "changes by +1.0 points against real images alone, and the interval includes zero" in sentence
+    sentence, more = headline(results((-0.03, -0.05, -0.01)))
+    assert sentence.startswith("Aligned images (round 2) do harm: they cost 3.0 points")
+    assert more[2].endswith("a loss).")
+    behind = results()
+    behind["gains"]["round-2 - rejection"] = gain(-0.02, -0.03, -0.01)
+    assert "Alignment falls 2.0 points behind rejection sampling" in headline(behind)[1][1]
+
+
+def test_an_interval_that_touches_zero_shows_nothing() -> None:
+    assert headline(results((0.02, 0.0, 0.04)))[0].startswith("No gain shown")
+    assert headline(results((-0.02, -0.04, 0.0)))[0].startswith("No gain shown")
+
+
+def test_the_table_has_a_line_an_arm() -> None:
+    lines = results_table(results()).splitlines()
+    assert len(lines) == 5
+    assert lines[0].split("  ")[0] == "arm"
+    assert re.split(r"\s{2,}", lines[4]) == [
+        "round-2",
+        "60.0 (55.0 to 65.0)",
+        "40.0 (30.0 to 50.0)",
+        "+4.1 (1.2 to 7.0)",
+        "1040",
+    ]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_numbers_and_names_as_people_write_them() -> None:
+    assert [number(0.1234), number(-0.012, sign=True), number(-0.0001), number(None), number(float("nan"))] == [
+        "12.3", "−1.2", "0.0", "–", "–",
+    ]  # fmt: skip
+    assert span([0.012, -0.07]) == "1.2 to −7.0"
+    assert [duration(3.21), duration(59.0), duration(75.0), duration(3720.0)] == [
+        "3.2 s",
+        "59 s",
+        "1 min 15 s",
+        "1 h 02 min",
+    ]
+    assert short("a\nb" + "c" * 40) == "a b" + "c" * 20 + "…"
+    assert (arm_name("round-3"), arm_name("real"), arm_name("own")) == ("aligned, round 3", "real only", "own")
+    assert contrast_name("round-2 - real-pretrained") == "round 2 − real pretrained"
+    assert last_round(["round-2", "real", "round-10"]) == "round-10"
+    assert last_round(["real"]) is None
+
+
+def test_sprites_keep_small_images_exact_and_shrink_large_ones() -> None:
+    tile = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
+    small = figures.sprite([tile, None, tile], 2)
+    assert (small.width, small.height) == (18, 18)
+    assert small.uri.startswith("data:image/png;base64,")
+    large = figures.sprite([np.zeros((512, 256, 3), np.uint8)], 3)
+    assert (large.width, large.height) == (3 * 80 + 4, 160)
+    assert large.uri.startswith("data:image/jpeg;base64,")
+
+
+def test_smoothing_keeps_a_constant_and_the_length() -> None:
+    assert figures.smooth([2.0] * 7, 4) == pytest.approx([2.0] * 7)
+    assert figures.smooth([], 4) == []
+    assert figures.smooth([1.0, 2.0, 3.0], 0) == [1.0, 2.0, 3.0]

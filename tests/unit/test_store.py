@@ -1,0 +1,214 @@
+"""A run's folder: what is skipped, what is made anew, what is refused, and what a kill leaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from saadi.config import RunConfig
+from saadi.errors import BadInput, Interrupted
+from saadi.store import MANIFEST, UNFINISHED, Run, differences, digest, file_digest, read_manifests
+from saadi.training import Progress
+
+CONFIG = RunConfig()
+Make = Callable[[Path, Progress], None]
+
+
+def _writes(text: str, calls: list[str] | None = None) -> Make:
+    def make(folder: Path, progress: Progress) -> None:
+        if calls is not None:
+            calls.append(text)
+        (folder / "out.txt").write_text(text, encoding="utf-8")
+
+    return make
+
+
+def _chain(folder: Path, calls: list[str], *redo: str, settings: int = 0, fail: str = "") -> None:
+    """Three stages, each made from the one before; `fail` is interrupted after it wrote."""
+    with Run(folder, CONFIG, redo=redo) as run:
+        for name, inputs in (("a", []), ("b", ["a"]), ("c/d", ["b"])):
+
+            def make(at: Path, progress: Progress, name: str = name) -> None:
+                _writes(name, calls)(at, progress)
+                if name == fail:
+                    raise Interrupted
+
+            run.stage(name, make, settings=settings if name == "b" else None, inputs=inputs)
+
+
+def test_digests_depend_on_values_alone(tmp_path: Path) -> None:
+    assert digest({"a": 1, "b": [2.5, None]}) == digest({"b": [2.5, None], "a": 1})
+    assert digest({"a": 1}) != digest({"a": 2})
+    assert digest(None) == "74234e98afe7498f"  # of "null", for all time: a folder must outlive this process
+    (tmp_path / "empty").touch()
+    assert file_digest(tmp_path / "empty") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_differences_name_the_setting() -> None:
+    old, new = {"a": {"b": 1, "c": 2}, "gone": 3}, {"a": {"b": 1, "c": 5}, "new": [4]}
+    found = ["a.c (2 before, 5 now)", "gone (3 before, None now)", "new (None before, [4] now)"]
+    assert differences(old, new) == found
+    assert differences(old, old) == []
+
+
+def test_a_manifest_says_what_was_made_and_from_what(tmp_path: Path) -> None:
+    _chain(tmp_path / "run", [])
+    manifests = read_manifests(tmp_path / "run")
+    assert list(manifests) == ["a", "b", "c/d"]  # in the order they were finished
+    b = manifests["b"]
+    assert b["outputs"] == {"out.txt": file_digest(tmp_path / "run/b/out.txt")}
+    assert b["key"] == {"settings": digest(0), "inputs": {"a": digest(manifests["a"]["outputs"])}}
+    assert b["seed"] == 0
+    assert b["seconds"] >= 0
+    assert b["versions"]["torch"]
+    assert not list((tmp_path / "run").rglob(UNFINISHED))
+
+
+def test_a_finished_stage_is_skipped(tmp_path: Path) -> None:
+    calls: list[str] = []
+    _chain(tmp_path / "run", calls)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob(MANIFEST)}
+    _chain(tmp_path / "run", calls)
+    assert calls == ["a", "b", "c/d"]
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob(MANIFEST)} == before
+
+
+def test_redo_makes_a_stage_and_what_follows_anew(tmp_path: Path) -> None:
+    calls: list[str] = []
+    _chain(tmp_path / "run", calls)
+    _chain(tmp_path / "run", calls, "b")
+    assert calls == ["a", "b", "c/d", "b", "c/d"]
+
+
+def test_a_redo_that_is_interrupted_resumes_without_being_asked_again(tmp_path: Path) -> None:
+    calls: list[str] = []
+    _chain(tmp_path / "run", calls)
+    with pytest.raises(Interrupted):
+        _chain(tmp_path / "run", calls, "a", fail="a")
+    assert not (tmp_path / "run/b").exists()
+    _chain(tmp_path / "run", calls)
+    assert calls == ["a", "b", "c/d", "a", "a", "b", "c/d"]
+
+
+def test_redo_of_no_stage_is_refused(tmp_path: Path) -> None:
+    _chain(tmp_path / "run", [])
+    with pytest.raises(BadInput, match=r"--redo d: no such stage .* there are: a, b, c/d"):
+        _chain(tmp_path / "run", [], "d")
+    with pytest.raises(BadInput, match="none yet"):
+        _chain(tmp_path / "new", [], "a")
+    assert not (tmp_path / "new").exists()
+
+
+def test_other_settings_of_a_finished_stage_are_refused(tmp_path: Path) -> None:
+    calls: list[str] = []
+    _chain(tmp_path / "run", calls)
+    with pytest.raises(BadInput, match="made from other inputs; --redo b"):
+        _chain(tmp_path / "run", calls, settings=1)
+    _chain(tmp_path / "run", calls, "b", settings=1)
+    assert calls == ["a", "b", "c/d", "b", "c/d"]
+
+
+@pytest.mark.parametrize(("settings", "kept"), [(0, ["made"]), (1, [])])
+def test_an_unfinished_stage_keeps_its_files_for_the_same_key_only(
+    settings: int, kept: list[str], tmp_path: Path
+) -> None:
+    found: list[str] = []
+
+    def begin(folder: Path, progress: Progress) -> None:
+        (folder / "made").touch()
+        raise Interrupted
+
+    def resume(folder: Path, progress: Progress) -> None:
+        found.extend(path.name for path in folder.iterdir() if path.name != UNFINISHED)
+
+    with pytest.raises(Interrupted), Run(tmp_path / "run", CONFIG) as run:
+        run.stage("a", begin, settings=0)
+    assert json.loads((tmp_path / "run/a" / UNFINISHED).read_text(encoding="utf-8"))["seconds"] > 0
+    with Run(tmp_path / "run", CONFIG) as run:
+        run.stage("a", resume, settings=settings)
+    assert found == kept
+
+
+def test_half_written_files_are_swept_up(tmp_path: Path) -> None:
+    def make(folder: Path, progress: Progress) -> None:
+        (folder / "deep").mkdir()
+        for name in ("manifest.json.partial", "deep/image.png.partial", "deep/image.png"):
+            (folder / name).touch()
+
+    with Run(tmp_path / "run", CONFIG) as run:
+        folder = run.stage("a", make)
+    assert list(read_manifests(tmp_path / "run")["a"]["outputs"]) == ["deep/image.png"]
+    assert not list(folder.rglob("*.partial"))
+
+
+@pytest.mark.parametrize(("spoil", "word"), [(Path.unlink, "missing"), (Path.touch, ""), (None, "changed")])
+def test_outputs_are_verified(spoil: Callable[[Path], None] | None, word: str, tmp_path: Path) -> None:
+    _chain(tmp_path / "run", [])
+    file = tmp_path / "run/a/out.txt"
+    if spoil is None:
+        file.write_text("forged", encoding="utf-8")
+    else:
+        spoil(file)
+    if not word:  # a new time is no change
+        _chain(tmp_path / "run", [])
+        return
+    with pytest.raises(BadInput, match=rf"a/out\.txt: .*{word}.*--redo a"):
+        _chain(tmp_path / "run", [])
+    calls: list[str] = []
+    _chain(tmp_path / "run", calls, "a")
+    assert calls == ["a", "b", "c/d"]
+
+
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    with Run(tmp_path / "run", CONFIG), pytest.raises(BadInput, match="another saadi"), Run(tmp_path / "run", CONFIG):
+        raise AssertionError
+    with Run(tmp_path / "run", CONFIG) as run:
+        assert run.folder.is_dir()
+
+
+def test_another_configuration_is_refused(tmp_path: Path) -> None:
+    _chain(tmp_path / "run", [])
+    other = RunConfig(seed=1, rounds=3)
+    with (
+        pytest.raises(BadInput, match=r"seed \(0 before, 1 now\); rounds \(2 before, 3 now\)"),
+        Run(tmp_path / "run", other),
+    ):
+        raise AssertionError
+    with Run(tmp_path / "run", other, redo=["a"]):
+        assert "rounds: 3" in (tmp_path / "run/config.yaml").read_text(encoding="utf-8")
+
+
+def test_folders_of_others_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("- mine\n", encoding="utf-8")
+    with pytest.raises(BadInput, match="another configuration"), Run(tmp_path, CONFIG):
+        raise AssertionError
+    assert (tmp_path / "config.yaml").read_text(encoding="utf-8") == "- mine\n"
+    (tmp_path / ".lock").unlink()
+    (tmp_path / "config.yaml").rename(tmp_path / "notes.yaml")
+    with pytest.raises(BadInput, match="not a run of saadi"), Run(tmp_path, CONFIG):
+        raise AssertionError
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.yaml"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_bad_input_before_the_first_stage_leaves_nothing(there: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    if there:
+        folder.mkdir()
+
+    def bad(at: Path, progress: Progress) -> None:
+        (at / "half").touch()
+        raise BadInput("no")
+
+    with pytest.raises(BadInput), Run(folder, CONFIG) as run:
+        run.stage("a", bad)
+    assert folder.exists() == there
+    assert not there or not list(folder.iterdir())
+    with Run(folder, CONFIG) as run:
+        run.stage("a", _writes("a"))
+    with pytest.raises(BadInput), Run(folder, CONFIG) as run:
+        run.stage("b", bad)
+    assert (folder / "a" / MANIFEST).is_file()  # work is never thrown away
