@@ -168,9 +168,8 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / UNFINISHED, json.dumps({"key": key, "seconds": spent}))
         begun = time.monotonic()
-        progress = self.begin(name)
         try:
-            make(folder, progress)
+            make(folder, self.begin(name))
         finally:
             spent += time.monotonic() - begun
             write_atomic(folder / UNFINISHED, json.dumps({"key": key, "seconds": spent}))

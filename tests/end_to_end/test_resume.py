@@ -98,7 +98,7 @@ def test_killed_again_and_again(finished: Finished, tmp_path: Path) -> None:
 def test_stopped_politely(finished: Finished, tmp_path: Path) -> None:
     folder, errors = tmp_path / "run", tmp_path / "errors"
     process = _start(finished, folder, errors)
-    _wait_for(folder, "base/.unfinished", process, errors)
+    _wait_for(folder, "base/checkpoint.safetensors", process, errors)
     process.terminate()
     process.join(PATIENCE)
     assert process.exitcode == 3
