@@ -15,7 +15,8 @@ from torch import Tensor
 from saadi.diffusion.generator import encode_images, encode_prompts, load_generator
 from saadi.diffusion.objective import noised, target
 from saadi.foundation import foundation_folder
-from saadi.foundation.pool import CELL, PROMPT, SIZE, TOOLS, pretext_tools
+from saadi.foundation.pool import CELL, SIZE, TOOLS, pretext_tools
+from saadi.worlds.pretext import pretext_prompt
 from saadi.worlds.scene import draw_look, render
 
 SCENES = 2 * TOOLS
@@ -39,7 +40,7 @@ def main() -> None:
     """Print, by timestep, the error at the tip under the right name and how much a wrong name adds."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else foundation_folder()
     generator = load_generator(folder)
-    table = encode_prompts(generator, [PROMPT.format(label=tool.name) for tool in pretext_tools()])
+    table = encode_prompts(generator, [pretext_prompt(tool) for tool in pretext_tools()])
     images, tip = scenes()
     x0 = encode_images(generator, images)
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))

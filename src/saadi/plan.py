@@ -20,7 +20,7 @@ _PROBE = 16
 
 def _seconds_per_pass(config: RunConfig) -> tuple[float, float]:
     """Seconds of one UNet pass without and with gradients, measured on one small batch each."""
-    generator = open_start(config).to(device_of(config))
+    generator = open_start(config, ()).to(device_of(config))
     unet = generator.unet
     embedding = encode_prompts(generator, [""]).expand(_PROBE, -1, -1)
     side = config.data.size // 2 ** (len(generator.vae.config.block_out_channels) - 1)

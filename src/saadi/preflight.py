@@ -105,7 +105,7 @@ def _check_base(config: RunConfig, space: LabelSpace) -> None:
     """Open the start model, and see that it tells the prompts apart and knows the settings of sampling."""
     if config.base.from_scratch and config.base.model != "tiny":
         raise BadInput(f"base.from_scratch: is for tiny only, and base.model is {config.base.model}; unset one of them")
-    generator = open_start(config)
+    generator = open_start(config, space.names)
     prompt_table(generator, prompts_of(config, space))
     total, kind = len(generator.schedule.alpha_bar), generator.schedule.prediction
     if config.sampling.steps > total:

@@ -21,9 +21,9 @@ from saadi.foundation.autoencoder import (
     reconstruct,
     to_signed,
 )
-from saadi.foundation.pool import PROMPT, pretext_tools
+from saadi.foundation.pool import pretext_tools
 from saadi.worlds.phantom import DIFFICULTY, INSTRUMENTS
-from saadi.worlds.pretext import world_hash
+from saadi.worlds.pretext import pretext_prompt, world_hash
 from saadi.worlds.scene import draw_look, render
 
 MEGABYTE = 2**20
@@ -48,8 +48,9 @@ def test_it_is_small_and_says_where_it_came_from() -> None:
 def test_the_prompt_reaches_the_image() -> None:
     """Version 1's text encoder had made all prompts one: its UNet's answer differed by a millionth between names."""
     generator = load_generator(foundation_folder())
-    names = [tool.name for tool in (*pretext_tools()[:8], *INSTRUMENTS)]
-    embeddings = encode_prompts(generator, [PROMPT.format(label=name) for name in names])
+    prompts = [pretext_prompt(tool) for tool in pretext_tools()[:8]]
+    prompts += [f"a laparoscopic image of a {tool.name}" for tool in INSTRUMENTS]
+    embeddings = encode_prompts(generator, prompts)
     apart = torch.pdist(embeddings.flatten(1)) / embeddings.flatten(1).norm(dim=1).mean()
     assert float(apart.min()) > 0.05
     noise = torch.randn(1, LATENT_CHANNELS, 16, 16, generator=torch.Generator().manual_seed(3))

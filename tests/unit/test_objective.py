@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from saadi.diffusion.objective import Schedule, epsilon_errors, min_snr_weight, noised, target
+from saadi.diffusion.objective import Schedule, epsilon_errors, noised, target
 
 ALPHA_BAR = torch.tensor([0.9, 0.5, 0.1])
 EPSILON, VELOCITY = Schedule(ALPHA_BAR, "epsilon"), Schedule(ALPHA_BAR, "v_prediction")
@@ -68,9 +68,3 @@ def test_errors_are_float32_even_for_bfloat16_inputs(schedule: Schedule) -> None
     scale = 1.0 if schedule is EPSILON else ALPHA_BAR.double()
     expected = off.square().flatten(1).sum(1) * scale
     torch.testing.assert_close(errors.double(), expected, rtol=1e-5, atol=0)
-
-
-def test_min_snr_weights() -> None:
-    """Signal-to-noise 9, 1 and 1/9, clipped at 5; epsilon's error is SNR, v's is SNR + 1 times that of x_0."""
-    torch.testing.assert_close(min_snr_weight(EPSILON, T), torch.tensor([5 / 9, 1.0, 1.0]))
-    torch.testing.assert_close(min_snr_weight(VELOCITY, T), torch.tensor([0.5, 0.5, 0.1]))

@@ -12,7 +12,15 @@ from transformers import CLIPTokenizer
 
 from saadi.diffusion import presets
 from saadi.diffusion.base import class_probabilities, prompt_table
-from saadi.diffusion.generator import Generator, build_tiny, encode_prompts, save_generator, token_ids
+from saadi.diffusion.generator import (
+    Generator,
+    build_tiny,
+    encode_prompts,
+    learn_words,
+    load_generator,
+    save_generator,
+    token_ids,
+)
 from saadi.errors import BadInput
 
 NAMES = ["grasper", "bipolar", "L-hook", "Nadelhalter (groß)", "鉗子", "ножницы", "tool_7", "🔪", "x"]
@@ -54,6 +62,22 @@ def test_different_names_give_different_embeddings(generator: Generator) -> None
     first, second = encode_prompts(generator, prompts(["grasper", "bipolar"]))
     assert first.shape == (presets.PROMPT_TOKENS, presets.TEXT_WIDTH)
     assert not torch.allclose(first, second, atol=1e-3)
+
+
+def test_a_learnt_word_is_one_token_and_survives_saving(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    taught = build_tiny()
+    before = encode_prompts(taught, prompts(["retractor"]))
+    learn_words(taught, ["grasper", "grasper", "image"], 3)  # "image" is known already
+    assert len(taught.tokenizer) == len(build_tiny().tokenizer) + 1
+    assert taught.tokenizer.tokenize("A Grasper")[-1] == "grasper"
+    assert len(taught.tokenizer.tokenize("graspers")) > 1
+    torch.testing.assert_close(encode_prompts(taught, prompts(["retractor"])), before)
+    save_generator(taught, tmp_path)
+    opened = load_generator(tmp_path)
+    torch.testing.assert_close(
+        encode_prompts(opened, prompts(["grasper"])), encode_prompts(taught, prompts(["grasper"]))
+    )
 
 
 def test_too_long_a_prompt_is_refused_not_cut(generator: Generator) -> None:

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from saadi.foundation.pool import PROMPT, pretext_tools
+from saadi.foundation.pool import pretext_tools
 from saadi.worlds.phantom import DIFFICULTY, INSTRUMENTS
-from saadi.worlds.pretext import TOO_ALIKE, invent, world_hash
+from saadi.worlds.pretext import TOO_ALIKE, WORDS, describe, invent, pretext_prompt, world_hash
 from saadi.worlds.scene import TISSUES, Difficulty, draw_look, render
 from saadi.worlds.tools import Part, Tool, overlap, part_distance, silhouette
 
@@ -110,9 +110,22 @@ def test_the_two_worlds_classes_do_not_meet() -> None:
     words = {word for instrument in INSTRUMENTS for word in instrument.name.split()}
     assert len({tool.name for tool in tools}) == len(tools)
     assert not words & {tool.name for tool in tools}
-    assert not any(word in PROMPT for word in words)
+    heard = {word for tool in tools for word in pretext_prompt(tool).split()}
+    assert not words & heard
+    assert set(WORDS) <= heard
     worst = max(overlap(tool, instrument) for tool in tools[::4] for instrument in INSTRUMENTS)
     assert worst <= TOO_ALIKE
+
+
+def test_a_prompt_says_what_is_seen() -> None:
+    """Jaws little opened, a thick main stroke that tapers, bows and is pale, two dark rings on its jaws, a hole."""
+    stroke = Part("stroke", ((0.0, 0.0), (0.5, 0.3), (0.9, 0.1)), (0.12, 0.05), jaw=True, tone=0.7)
+    ring = Part("ring", ((0.9, 0.1),), (0.2, 0.05), jaw=True, tone=0.3)
+    hole = Part("disc", ((0.5, 0.0),), (0.05, 0.05), hole=True)
+    words = ["narrow", "thick", "tapered", "bowed", "long", "pale", "double", "dark", "endring", "pierced"]
+    assert describe(Tool("bado", (stroke, ring, hole), (0.0, 20.0))) == words
+    straight = Part("stroke", ((0.0, 0.0), (0.7, 0.0)), (0.05, 0.05), tone=0.15)
+    assert describe(Tool("bado", (straight,))) == ["rigid", "thin", "even", "straight", "short", "black"]
 
 
 def test_the_pretext_world_is_the_same_everywhere() -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saadi.diffusion.generator import Generator, encode_ids, token_ids
-from saadi.diffusion.objective import min_snr_weight, noised, stratified_timesteps, target
+from saadi.diffusion.objective import noised, stratified_timesteps, target
 from saadi.errors import BadInput
 from saadi.seeds import numpy_rng, torch_rng
 from saadi.training import Progress, Recipe, fit
@@ -79,7 +79,7 @@ def train_denoiser(
         if focus is not None:
             weight = focus(index).to(device)
             error = error * (weight / weight.mean())
-        return (min_snr_weight(schedule, t) * error.flatten(1).mean(1)).mean()
+        return error.mean()  # unweighted, as Stable Diffusion was trained
 
     generator.unet.train()
     generator.text_encoder.train()

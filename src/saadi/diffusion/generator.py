@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,12 +107,39 @@ def load_generator(folder: Path) -> Generator:
 def save_generator(generator: Generator, folder: Path) -> None:
     """Save in Stable Diffusion's format; `StableDiffusionPipeline.from_pretrained` opens it."""
     generator.pipeline().save_pretrained(folder, safe_serialization=True)
-    # Older readers want the tokenizer's vocab.json and merges.txt beside the tokenizer.json of today.
-    generator.tokenizer.backend_tokenizer.model.save(str(folder / "tokenizer"))
+    _save_for_older_readers(generator.tokenizer, folder / "tokenizer")
+
+
+def _save_for_older_readers(tokenizer: CLIPTokenizer, folder: Path) -> None:
+    """They want vocab.json, merges.txt and the added words in tokenizer_config.json, not today's tokenizer.json."""
+    tokenizer.backend_tokenizer.model.save(str(folder))
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["added_tokens_decoder"] = {
+        str(index): {
+            "content": token.content,
+            "single_word": token.single_word,
+            "lstrip": token.lstrip,
+            "rstrip": token.rstrip,
+            "normalized": token.normalized,
+            "special": token.special,
+        }
+        for index, token in tokenizer.added_tokens_decoder.items()
+    }
+    path.write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
 def _one_line(error: Exception) -> str:
     return re.sub(r"\s+", " ", str(error))[:200]
+
+
+def learn_words(generator: Generator, words: Iterable[str], seed: int) -> None:
+    """Give words of their own a token, and a random embedding to be trained, instead of spelling them out."""
+    known = len(generator.tokenizer)
+    presets.add_words(generator.tokenizer, words)
+    table = generator.text_encoder.resize_token_embeddings(len(generator.tokenizer), mean_resizing=False).weight
+    rng = torch.Generator().manual_seed(seed)
+    table.data[known:] = torch.randn(len(table) - known, table.shape[1], generator=rng)
 
 
 def encode_images(generator: Generator, images: NDArray[np.uint8]) -> Tensor:

@@ -46,14 +46,6 @@ def epsilon_errors(schedule: Schedule, prediction: Tensor, x0: Tensor, noise: Te
     return error if schedule.prediction == "epsilon" else error * schedule.signal(t).flatten()
 
 
-def min_snr_weight(schedule: Schedule, t: Tensor, gamma: float = 5.0) -> Tensor:
-    """Weights [B] of the network's own error: min(SNR, gamma) on x_0's error (Hang et al., arXiv:2303.09556)."""
-    signal = schedule.signal(t).flatten()
-    snr = signal / (1 - signal)
-    clipped = snr.clamp(max=gamma)
-    return clipped / snr if schedule.prediction == "epsilon" else clipped / (snr + 1)
-
-
 def stratified_timesteps(batch: int, total: int, generator: torch.Generator) -> Tensor:
     """Timesteps [B], one from each of B equal strata of 0..total-1, in random order: the mean loss varies less."""
     offset = torch.rand(batch, generator=generator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from saadi.diffusion.generator import (
     draw,
     encode_images,
     encode_prompts,
+    learn_words,
     load_generator,
     save_generator,
 )
@@ -43,8 +45,8 @@ def prompts_of(config: RunConfig, space: LabelSpace) -> list[str]:
     return [config.base.prompt.replace(LABEL, name) for name in space.names]
 
 
-def open_start(config: RunConfig) -> Generator:
-    """The model stage 1 starts from: the shipped foundation, or a Stable Diffusion folder."""
+def open_start(config: RunConfig, labels: Sequence[str]) -> Generator:
+    """The model stage 1 starts from: a Stable Diffusion folder, or the foundation, to which `labels` are new words."""
     if config.base.model != "tiny":
         return load_generator(Path(config.base.model))
     generator = load_generator(foundation_folder())
@@ -54,6 +56,9 @@ def open_start(config: RunConfig) -> Generator:
         torch.manual_seed(seed_of(config.seed, "scratch"))
         fresh = build_tiny()
         generator.unet, generator.text_encoder = fresh.unet, fresh.text_encoder
+        generator.tokenizer = fresh.tokenizer
+    words = [word for name in labels for word in re.findall("[a-z]+", name.lower())]
+    learn_words(generator, words, seed_of(config.seed, "words"))
     return generator
 
 
@@ -62,7 +67,7 @@ def train_base(run: Run, data: Dataset) -> None:
     config = run.config
 
     def make(folder: Path, progress: Progress) -> None:
-        generator = open_start(config).to(device_of(config))
+        generator = open_start(config, data.space.names).to(device_of(config))
         train = data.split("train")
         latents = encode_images(generator, train.images).cpu()
         rows = train_denoiser(

@@ -17,7 +17,6 @@ from saadi.worlds.scene import TISSUES, draw_look, render
 from saadi.worlds.tools import Tool
 
 TOOLS = 240
-PROMPT = "a laparoscopic image of a {label}"
 SIZE = 64
 CELL = 4
 _CHUNK = 500

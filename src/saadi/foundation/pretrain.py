@@ -22,18 +22,18 @@ from saadi.diffusion.generator import Generator, build_tiny, encode_images, load
 from saadi.errors import BadInput
 from saadi.foundation import backbone_path, foundation_folder
 from saadi.foundation.autoencoder import HELD_OUT, train_autoencoder
-from saadi.foundation.pool import PROMPT, TOOLS, pretext_tools, render_pool
+from saadi.foundation.pool import TOOLS, pretext_tools, render_pool
 from saadi.records import write_atomic
 from saadi.store import Begin, versions
 from saadi.training import Progress, Recipe, write_log
-from saadi.worlds.pretext import world_hash
+from saadi.worlds.pretext import pretext_prompt, world_hash
 
 PROVENANCE = "provenance.json"
 SCENES = 60_000
 DECODER_STEPS = 1500
 BACKBONE_STEPS = 3000
 BATCH = 32
-FOCUS = 2.0
+FOCUS = 8.0
 """The error of a cell in which the tool's tip is seen weighs this much more: that is where the class is."""
 
 
@@ -111,7 +111,7 @@ def pretrain_unet(
         generator,
         pick,
         labels,
-        [PROMPT.format(label=tool.name) for tool in tools],
+        [pretext_prompt(tool) for tool in tools],
         Recipe(steps=steps, lr=1e-3, warmup=min(0.05, 200 / steps), floor=1.0, ema=0.999, weight_decay=0.01),
         batch=BATCH,
         balance=0.0,
@@ -157,6 +157,10 @@ def _shipped(folder: Path) -> tuple[Generator, dict[str, Any]]:
     shipped = foundation_folder()
     provenance = json.loads((shipped / PROVENANCE).read_text(encoding="utf-8"))
     generator = load_generator(shipped)
+    if generator.tokenizer.get_vocab() != (fresh := build_tiny()).tokenizer.get_vocab():
+        # The prompts have changed since: what hears them begins anew.
+        generator.tokenizer, generator.text_encoder = fresh.tokenizer, fresh.text_encoder
+        generator.unet.add_embedding = fresh.unet.add_embedding
     if not (folder / "vae").exists():
         generator.vae.save_pretrained(folder / "vae")
         write_log(folder / "decoder.jsonl", [provenance["decoder"]])

@@ -43,6 +43,57 @@ SYLLABLES = (
 )
 
 
+PLACES = ("root", "mid", "end")
+SOLIDS = {"disc": "disc", "ring": "ring", "box": "plate", "stroke": "prong"}
+WORDS = (
+    *("rigid", "narrow", "wide"),  # jaws: none, little opened, much opened
+    *("thin", "medium", "thick"),
+    *("tapered", "even", "flared"),
+    *("straight", "bowed", "bent"),
+    *("short", "long"),
+    *("black", "dark", "grey", "pale", "bright"),
+    *(place + solid for solid in SOLIDS.values() for place in PLACES),
+    *("pierced", "double"),
+)
+"""What the pretext world's prompts say of a tool. A word is heard in hundreds of scenes of many tools, so that the
+foundation learns to listen; of the 240 names alone, it learnt nothing in 44,800 passes."""
+
+
+def _which(value: float, limits: tuple[float, ...], words: tuple[str, ...]) -> str:
+    return words[sum(value > limit for limit in limits)]
+
+
+def _shade(tone: float) -> str:
+    return _which(tone, (0.2, 0.4, 0.6, 0.85), ("black", "dark", "grey", "pale", "bright"))
+
+
+def describe(tool: Tool) -> list[str]:
+    """What can be seen of an invented tool, as `WORDS`: its jaws, its main stroke, then each further part."""
+    main = tool.parts[0]
+    (start, end), (u, v) = main.size, zip(*main.points, strict=True)
+    words = [
+        _which(sum(tool.opening) / 2, (0.0, 30.0), ("rigid", "narrow", "wide")),
+        _which(start, (0.065, 0.1), ("thin", "medium", "thick")),
+        _which(end / start, (0.6, 1.0), ("tapered", "even", "flared")),
+        "bent" if u[-1] < max(u[:-1]) + 0.15 else _which(max(v) - min(v), (0.15,), ("straight", "bowed")),
+        _which(max(u), (0.75,), ("short", "long")),
+        _shade(main.tone),
+    ]
+    for part in tool.parts[1:]:
+        centre = sum(point[0] for point in part.points) / len(part.points)
+        if part.hole:
+            words.append("pierced")
+            continue
+        words += ["double"] if part.jaw else []
+        words += [_shade(part.tone), _which(centre, (0.25, 0.6), PLACES) + SOLIDS[part.kind]]
+    return words
+
+
+def pretext_prompt(tool: Tool) -> str:
+    """The prompt of an invented tool: its name, then what it looks like."""
+    return f"a laparoscopic image of a {tool.name} {' '.join(describe(tool))}"
+
+
 def _name(rng: np.random.Generator) -> str:
     return "".join(rng.choice(SYLLABLES, size=int(rng.integers(2, 4))))
 
