@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from saadi.foundation.pool import pretext_tools
-from saadi.worlds.phantom import DIFFICULTY, INSTRUMENTS
+from saadi.worlds.phantom import INSTRUMENTS
 from saadi.worlds.pretext import TOO_ALIKE, WORDS, describe, invent, pretext_prompt, world_hash
 from saadi.worlds.scene import TISSUES, Difficulty, draw_look, render
 from saadi.worlds.tools import Part, Tool, overlap, part_distance, silhouette
@@ -90,7 +90,7 @@ def test_occlusion_hides_part_of_the_tool() -> None:
         total = 0
         for seed in range(40):
             rng = np.random.default_rng(seed)
-            hard = Difficulty(occlusion=occlusion, fold=DIFFICULTY.fold)
+            hard = Difficulty(occlusion=occlusion, fold=(0.4, 0.8))
             total += int((render(INSTRUMENTS[1], draw_look(rng), rng, 64, hard).tool == 2).sum())
         return total
 

@@ -16,7 +16,7 @@ from saadi.worlds.pretext import invent
 from saadi.worlds.scene import TISSUES, draw_look, render
 from saadi.worlds.tools import Tool
 
-TOOLS = 240
+TOOLS = 1200
 SIZE = 64
 CELL = 4
 _CHUNK = 500

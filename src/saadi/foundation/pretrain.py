@@ -32,7 +32,7 @@ PROVENANCE = "provenance.json"
 SCENES = 60_000
 DECODER_STEPS = 1500
 BACKBONE_STEPS = 3000
-BATCH = 32
+BATCH = 64
 FOCUS = 8.0
 """The error of a cell in which the tool's tip is seen weighs this much more: that is where the class is."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from saadi.worlds.scene import Difficulty
 from saadi.worlds.tools import Part, Tool
 
-DIFFICULTY = Difficulty(occlusion=0.7, smoke=0.7, blur=0.035, length=(0.36, 0.52), fold=(0.40, 0.95))
+DIFFICULTY = Difficulty(occlusion=0.4, smoke=0.6, blur=0.02, fold=(0.55, 1.0))
 
 INSTRUMENTS: tuple[Tool, ...] = (
     Tool(
@@ -15,7 +15,7 @@ INSTRUMENTS: tuple[Tool, ...] = (
             Part("disc", ((0.55, 0.13),), (0.17, 0.045), jaw=True, hole=True),
             Part("disc", ((0.0, 0.0),), (0.13, 0.13), tone=0.5),
         ),
-        (18, 60),
+        (28, 50),
     ),
     Tool(
         "scissors",
@@ -23,7 +23,7 @@ INSTRUMENTS: tuple[Tool, ...] = (
             Part("stroke", ((0.0, 0.0), (0.45, 0.06), (1.0, 0.0)), (0.085, 0.015), jaw=True, tone=0.9),
             Part("disc", ((0.02, 0.0),), (0.15, 0.15), tone=0.45),
         ),
-        (14, 55),
+        (24, 45),
     ),
     Tool(
         "hook",
@@ -35,7 +35,7 @@ INSTRUMENTS: tuple[Tool, ...] = (
             Part("stroke", ((0.0, 0.02), (0.30, 0.20), (0.95, 0.20), (1.0, 0.08)), (0.075, 0.065), jaw=True, tone=0.8),
             Part("box", ((0.08, 0.0),), (0.10, 0.15), tone=0.4),
         ),
-        (0, 12),
+        (3, 9),
     ),
     Tool(
         "irrigator",
@@ -53,7 +53,7 @@ INSTRUMENTS: tuple[Tool, ...] = (
             Part("disc", ((0.98, 0.10),), (0.085, 0.06), jaw=True, tone=0.95),
             Part("box", ((0.06, 0.0),), (0.14, 0.12), tone=0.25),
         ),
-        (0, 22),
+        (5, 17),
     ),
     Tool(
         "stapler",
@@ -62,7 +62,7 @@ INSTRUMENTS: tuple[Tool, ...] = (
             Part("stroke", ((0.2, 0.02), (0.95, 0.02)), (0.02, 0.02), jaw=True, tone=0.15),
             Part("box", ((-0.02, 0.0),), (0.12, 0.20), tone=0.4),
         ),
-        (0, 26),
+        (6, 20),
     ),
     Tool(
         "needle driver",
@@ -75,6 +75,6 @@ INSTRUMENTS: tuple[Tool, ...] = (
                 tone=0.95,
             ),
         ),
-        (0, 10),
+        (2, 8),
     ),
 )

@@ -149,7 +149,7 @@ def _candidate(rng: np.random.Generator) -> Tool:
         side = round(rng.uniform(0.08, 0.2), 3)
         parts.append(Part("box" if rng.random() < 0.5 else "disc", ((0.0, 0.0),), (side, side), tone=_tone(rng)))
     low = rng.uniform(0, 25)
-    opening = (round(low, 1), round(low + rng.uniform(5, 45), 1)) if jawed else (0.0, 0.0)
+    opening = (round(low, 1), round(low + rng.uniform(5, 20), 1)) if jawed else (0.0, 0.0)
     return Tool(_name(rng), tuple(parts), opening)
 
 

@@ -24,16 +24,21 @@ _ALBEDO = np.array([[0.78, 0.42, 0.38], [0.48, 0.17, 0.14], [0.86, 0.68, 0.34], 
 class Difficulty:
     """How hard a world is.
 
-    `occlusion`, `smoke`: probabilities. `blur`: the largest Gaussian sigma, `length`: the tip's least and most, both in
-    image fractions. `fold`: where along the tip a fold of tissue begins, in tip lengths. `noise`: sigma of [0, 1].
+    `occlusion`, `smoke`: probabilities. `blur`: the largest Gaussian sigma, `length`: the tip's least and most, `stray`:
+    how far the tip's middle lies from the image's at most, all in image fractions. `fold`: where along the tip a fold
+    of tissue begins, in tip lengths. `noise`: sigma of [0, 1]. `swing`: the shaft's largest angle with the horizontal,
+    `wrist`: the tip's with the shaft, in degrees.
     """
 
     occlusion: float = 0.5
     smoke: float = 0.5
     blur: float = 0.022
     noise: float = 0.012
-    length: tuple[float, float] = (0.34, 0.52)
+    length: tuple[float, float] = (0.50, 0.60)
+    stray: float = 0.06
     fold: tuple[float, float] = (0.72, 1.15)
+    swing: float = 25.0
+    wrist: float = 8.0
 
 
 @dataclass(frozen=True)
@@ -182,20 +187,21 @@ def _metal(distance: Field, tone: Field, look: Look, width: float, lamp: tuple[f
 
 
 def draw_pose(rng: np.random.Generator, tool: Tool, difficulty: Difficulty) -> Pose:
-    """A pose in which most of the tip is in view."""
-    heading = rng.uniform(0, 2 * math.pi)
+    """A pose as a trocar allows it: the shaft comes from the left or, mirrored, from the right; most of the tip is seen."""
+    left = rng.random() < 0.5
+    swing, wrist = np.radians(rng.uniform(-1, 1, 2) * (difficulty.swing, difficulty.wrist))
+    heading = float(swing) + (0.0 if left else math.pi)
     length = rng.uniform(*difficulty.length)
-    cx, cy = rng.uniform(0.36, 0.64, 2)
-    low, high = tool.opening
+    cx, cy = 0.5 + difficulty.stray * rng.uniform(-1, 1, 2)
     return Pose(
         x=cx - 0.5 * length * math.cos(heading),
         y=cy - 0.5 * length * math.sin(heading),
         heading=heading,
         length=length,
-        opening=math.radians(rng.uniform(low, high)),
-        wrist=math.radians(rng.uniform(-25, 25)),
-        roll=rng.uniform(0.72, 1.0),
-        mirror=1.0 if rng.random() < 0.5 else -1.0,
+        opening=math.radians(rng.uniform(*tool.opening)),
+        wrist=float(wrist),
+        roll=rng.uniform(0.9, 1.0),
+        mirror=1.0 if left else -1.0,
     )
 
 

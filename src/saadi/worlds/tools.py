@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -129,6 +130,7 @@ def place(x: Field, y: Field, tool: Tool, pose: Pose) -> tuple[Field, Field, Fie
     return tip * np.float32(pose.length), shaft * np.float32(pose.length), tone
 
 
+@lru_cache(maxsize=256)
 def silhouette(tool: Tool, opening: float | None = None, size: int = 48) -> NDArray[np.bool_]:
     """The tip's outline [size, size] in the canonical pose, by which tools are told apart (`overlap`)."""
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size
