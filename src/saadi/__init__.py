@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no network; huggingface_hub reads it once, when it is imported
 
 if TYPE_CHECKING:
     from saadi.config import RunConfig, load_config

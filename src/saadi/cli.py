@@ -35,7 +35,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="print facts as JSON")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="print the plan with estimates of time and disk, and do nothing")
 ]
-Final = Annotated[bool, typer.Option("--final", help="read the test set, once; without it results are on val")]
+Final = Annotated[
+    bool, typer.Option("--final", help="read the test set, once; without it results are on val, and final ones stay")
+]
 Redo = Annotated[
     list[str] | None, typer.Option("--redo", metavar="STAGE", help="make this stage and what follows anew; repeatable")
 ]
@@ -54,6 +56,9 @@ def _execute(config: Any, out: Path, *, final: bool, dry: bool, as_json: bool, r
 
     with Terminal() as terminal:
         results = run(config, out, final=final, begin=terminal.begin, redo=redo or ())
+    if results["final"] and not final:
+        kept = out / "results.json"
+        typer.echo(f"{kept}: holds final results, read on test; they stay, and no val results were written", err=True)
     if as_json:
         typer.echo(json.dumps(results, indent=1))
     else:
@@ -140,12 +145,13 @@ def sample(
 
 
 @app.command()
-def report(run: RunFolder) -> None:
+def report(run: RunFolder, as_json: AsJson = False) -> None:
     """Write a run's page anew from its files."""
     from saadi.inspection import require_run
     from saadi.report import write_page
 
-    typer.echo(f"The page: {write_page(require_run(run))}")
+    page = write_page(require_run(run))
+    typer.echo(json.dumps({"run": str(run), "page": str(page)}, indent=1) if as_json else f"The page: {page}")
 
 
 @app.command()

@@ -5,23 +5,32 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from saadi.config import RunConfig, load_config
+from saadi.data import Dataset
 from saadi.data.stages import read_data
 from saadi.diffusion.generator import draw, encode_prompts
 from saadi.diffusion.stages import model_at, prompts_of, save_png
 from saadi.errors import BadInput
-from saadi.evaluation.memorisation import near_copies, nearest_mirrored
-from saadi.features import load_embedder
+from saadi.evaluation.memorisation import near_copies
+from saadi.features import load_embedder, nearest_mirrored
 from saadi.foundation import foundation_folder
 from saadi.records import write_atomic
+from saadi.report.wording import estimate
 from saadi.runtime import prepare_runtime
 from saadi.seeds import seed_of
 from saadi.store import Run, read_manifests
+
+Images = NDArray[np.uint8]
+IsCopy = Callable[[Images], NDArray[np.bool_]]
 
 MAX_TRIES = 4
 """Near-copies are replaced by further draws, up to this many times the images asked for."""
@@ -61,12 +70,9 @@ def render_status(facts: dict[str, Any]) -> str:
     lines += [f"  {name:<32} {seconds:8.1f} s" for name, seconds in facts["seconds"].items() if name not in trainings]
     if trainings:
         lines.append(f"  {f'{len(trainings)} downstream trainings':<32} {sum(trainings.values()):8.1f} s")
-    for name, gain in facts["gains"].items():
-        low, high = gain["ci95"]
-        lines.append(
-            f"  {name:<32} {100 * gain['mean']:+6.1f} points ({100 * low:+.1f} to {100 * high:+.1f}) "
-            f"on {facts['split']}"
-        )
+    if facts["gains"]:
+        lines.append(f"gains on {facts['split']}, in points (95 % interval):")
+        lines += [f"  {name:<32} {estimate(g['mean'], g['ci95'], sign=True)}" for name, g in facts["gains"].items()]
     return "\n".join(lines)
 
 
@@ -88,7 +94,8 @@ def sample_run(
 ) -> dict[str, Any]:
     """Draw `count` images of a class into a new folder, with `labels.csv` and `metadata.jsonl`; near-copies held back.
 
-    Raises `BadInput` for an unknown class or round, and for a folder that is there already.
+    The folder appears whole or not at all. Raises `BadInput` for an unknown class or round, for a folder that holds
+    something or has no place to be, and, unless copies are kept, for a run whose images are not measured yet.
     """
     config = load_config(require_run(folder) / "config.yaml")
     prepare_runtime(config)
@@ -96,43 +103,12 @@ def sample_run(
     data = read_data(folder / "data")
     if label not in data.space.names:
         raise BadInput(f"--class {label}: unknown; this run has {', '.join(data.space.names)}")
-    if out.exists():
-        raise BadInput(f"{out}: is there already; nothing is overwritten, choose another --out")
-    threshold = _copy_threshold(folder)
-    eyes, train = load_embedder(foundation_folder()), data.split("train")
-    keys, mirrored = eyes.embed(train.images), eyes.embed(train.images[:, :, ::-1])
-
-    run = Run(folder, config)
-    model = model_at(run, [f"round-{k}/adapter" for k in range(1, round_ + 1)])
-    embedding = encode_prompts(model, [prompts_of(config, data.space)[data.space.id(label)], ""])
-    kept: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
-    held_back = tried = 0
-    size = config.sampling.batch
-    while len(kept) < count and tried < MAX_TRIES * count:
-        seeds = [seed_of("sample", seed, label, round_, index) for index in range(tried, tried + min(size, count))]
-        tried += len(seeds)
-        images = np.stack(
-            list(draw(model, embedding[:1].expand(len(seeds), -1, -1), embedding[1:], seeds, config.sampling))
-        )
-        distance = nearest_mirrored(eyes.embed(images), keys, mirrored).distance
-        copies = near_copies(distance, threshold) & (not keep_copies)
-        held_back += int(copies.sum())
-        kept += list(images[~copies])
-    out.mkdir(parents=True)
-    rows, names = kept[:count], [f"{label.replace('/', '-')}-{i:05d}.png" for i in range(len(kept[:count]))]
-    (out / "images").mkdir()
-    for name, image in zip(names, rows, strict=True):
-        save_png(out / "images" / name, image)
-    group = f"synthetic-round-{round_}"
-    table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows(
-        [("file", "label", "group", "split"), *((f"images/{name}", label, group, "train") for name in names)]
-    )
-    write_atomic(out / "labels.csv", table.getvalue())
-    metadata = [json.dumps({"file_name": f"images/{name}", "label": label}) + "\n" for name in names]
-    write_atomic(out / "metadata.jsonl", "".join(metadata))
+    with _appearing(out) as place:
+        is_copy = _none_is_a_copy if keep_copies else _copy_detector(folder, data)
+        images, held_back = _draw_new(Run(folder, config), data, label, count, round_, seed, is_copy)
+        _write_set(place, images, label, f"synthetic-round-{round_}")
     return {
-        "written": len(rows),
+        "written": len(images),
         "asked": count,
         "held_back": held_back,
         "round": round_,
@@ -141,8 +117,74 @@ def sample_run(
     }
 
 
-def _copy_threshold(folder: Path) -> float:
+@contextmanager
+def _appearing(out: Path) -> Iterator[Path]:
+    """A hidden folder beside `out` to fill, renamed to `out` at the end and removed where that is not reached.
+
+    One that a kill left behind is removed first. Raises `BadInput` where `out` holds something or has no parent.
+    """
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise BadInput(f"{out}: is there already; nothing is overwritten, choose another --out")
+    whole = out.resolve()
+    if not whole.parent.is_dir():
+        raise BadInput(f"{out}: there is no folder {whole.parent}; make it, or choose another --out")
+    partial = whole.with_name(f".{whole.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        partial.rename(whole)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _draw_new(
+    run: Run, data: Dataset, label: str, count: int, round_: int, seed: int, is_copy: IsCopy
+) -> tuple[list[Images], int]:
+    """Up to `count` images [S, S, 3] of a class that are no copies, and how many copies were held back."""
+    model = model_at(run, [f"round-{k}/adapter" for k in range(1, round_ + 1)])
+    embedding = encode_prompts(model, [prompts_of(run.config, data.space)[data.space.id(label)], ""])
+    kept: list[Images] = []
+    held_back = tried = 0
+    size = min(run.config.sampling.batch, count)
+    while len(kept) < count and tried < MAX_TRIES * count:
+        seeds = [seed_of("sample", seed, label, round_, index) for index in range(tried, tried + size)]
+        tried += size
+        blank, wanted = embedding[1:], embedding[:1].expand(size, -1, -1)
+        images = np.stack(list(draw(model, wanted, blank, seeds, run.config.sampling)))
+        copies = is_copy(images)
+        held_back += int(copies.sum())
+        kept += list(images[~copies])
+    return kept[:count], held_back
+
+
+def _write_set(folder: Path, images: Sequence[Images], label: str, group: str) -> None:
+    """Images of one class with a table that saadi reads and one that `load_dataset("imagefolder")` does."""
+    names = [f"images/{label.replace('/', '-')}-{i:05d}.png" for i in range(len(images))]
+    (folder / "images").mkdir()
+    for name, image in zip(names, images, strict=True):
+        save_png(folder / name, image)
+    table = io.StringIO()
+    rows = [("file", "label", "group", "split"), *((name, label, group, "train") for name in names)]
+    csv.writer(table, lineterminator="\n").writerows(rows)
+    write_atomic(folder / "labels.csv", table.getvalue())
+    metadata = [json.dumps({"file_name": name, "label": label}) + "\n" for name in names]
+    write_atomic(folder / "metadata.jsonl", "".join(metadata))
+
+
+def _none_is_a_copy(images: Images) -> NDArray[np.bool_]:
+    return np.zeros(len(images), np.bool_)
+
+
+def _copy_detector(folder: Path, data: Dataset) -> IsCopy:
+    """Tells which of some images [N, S, S, 3] are near-copies of training images. Raises `BadInput` if unmeasured."""
     path = folder / "evaluation" / "images" / "images.json"
     if not path.is_file():
-        raise BadInput(f"{folder}: its images are not measured yet, so copies cannot be told; finish the run first")
-    return float(json.loads(path.read_text(encoding="utf-8"))["copy_threshold"])
+        raise BadInput(
+            f"{folder}: its images are not measured yet, so copies cannot be told; "
+            "finish the run first, or give --keep-copies"
+        )
+    threshold = float(json.loads(path.read_text(encoding="utf-8"))["copy_threshold"])
+    eyes, train = load_embedder(foundation_folder()), data.split("train")
+    keys, mirrored = eyes.embed(train.images), eyes.embed(train.images[:, :, ::-1])
+    return lambda images: near_copies(nearest_mirrored(eyes.embed(images), keys, mirrored).distance, threshold)

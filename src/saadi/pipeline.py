@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from saadi.alignment.stages import align_round, train_on_winners
+from saadi.alignment.stages import align_round, passes_of, train_on_winners
 from saadi.config import RunConfig
 from saadi.critics.stages import draw_candidates, fit_critics, pair_candidates, score_candidates
 from saadi.data.stages import prepare_data
@@ -21,16 +21,19 @@ from saadi.evaluation.results import shares_of, write_results
 from saadi.preflight import preflight
 from saadi.report import write_page
 from saadi.runtime import prepare_runtime
-from saadi.store import Begin, Run, silent
+from saadi.store import Begin, Run, digest, silent
 
 
 def run(
-    config: RunConfig, folder: Path, *, final: bool = False, begin: Begin = silent, redo: Sequence[str] = ()
-) -> dict[str, Any]:
+    config: RunConfig, folder: Path | None = None, *, final: bool = False, begin: Begin = silent,
+    redo: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
     """Run or resume the method in `folder`; returns the results. `final` reads the test set; else val is reported.
 
-    Raises `BadInput` for anything the user can mend.
+    Without a folder it is `runs/<the configuration's digest>`, so that the same configuration resumes. Raises
+    `BadInput` for anything the user can mend.
     """
+    folder = folder or Path("runs") / digest(config.model_dump(mode="json"))
     prepare_runtime(config)
     preflight(config, folder)
     with Run(folder, config, begin=begin, redo=redo) as open_run:
@@ -57,7 +60,7 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
         adapters.append(align_round(run, data, samples, pairs, k))  # 3. direct preference optimisation
         pools.append(samples)
         sets.append(Sampler(run, data.space, adapters, k))
-        passes.append(passes[-1] + alignment_passes(config, len(pairs)))
+        passes.append(passes[-1] + passes_of(run, adapters[-1]))
 
     # 4. what the images are worth: equally many of each arm, rejection from as many generated as the last round cost
     per_class = -(-config.evaluation.synthetic // len(data.space))
@@ -81,7 +84,7 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
         control_arm(config.evaluation.classifier.model),
         unaligned,
         Arm("rejection", tuple(picked), drawn[-1], cost, ("evaluation/sets/rejection",)),
-        arm("winners", Sampler(run, data.space, [winners], 1), drawn[1], passes[1], ["base"]),
+        arm("winners", Sampler(run, data.space, [winners], 1), drawn[1], passes_of(run, winners), ["base"]),
         *(arm(f"round-{k}", sets[k], drawn[k], passes[k], ["base"]) for k in range(1, config.rounds + 1)),
     ]
     for seed in range(config.evaluation.seeds):
@@ -90,8 +93,3 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
                 train_arm(run, data, one, share, seed)
     measure_images(run, data, [one for one in arms if one.samples], critic)
     return data, arms
-
-
-def alignment_passes(config: RunConfig, pairs: int) -> int:
-    """UNet passes of one alignment, at most: the reference bank once, and each training pass counted three times."""
-    return 2 * pairs * config.alignment.bank + 3 * 2 * config.alignment.pairs * config.alignment.steps

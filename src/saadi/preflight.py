@@ -43,6 +43,8 @@ def preflight(config: RunConfig, folder: Path) -> None:
     for model in dict.fromkeys(models.values()):
         where = next(key for key, name in models.items() if name == model)
         _check_classifier(f"{where}.model", model, config.data.size)
+    _check_judge(models)
+    _check_mixing(config)
     if (folder / "base" / MANIFEST).is_file():
         return
     space, frames, _ = list_frames(config.data, config.seed)
@@ -50,6 +52,28 @@ def preflight(config: RunConfig, folder: Path) -> None:
     _check_enough(config, frames, len(space))
     _check_place(folder, disk_bytes(config, len(frames), len(space)))
     _check_base(config, space)
+
+
+def _check_judge(models: Mapping[str, str]) -> None:
+    """The judge reports on what the critic chose, so it must see with other eyes."""
+    family = {"pretext-cnn": "small-cnn"}
+    judge, critic = (models[key] for key in ("critic.judge", "critic.classifier"))
+    if family.get(judge, judge) == family.get(critic, critic):
+        raise BadInput(
+            f"critic.judge.model: {judge} is of the critic's architecture ({critic}); "
+            "choose another, such as test_resnet"
+        )
+
+
+def _check_mixing(config: RunConfig) -> None:
+    """Every share of a batch leaves at least one synthetic and one real image in it."""
+    batch = config.evaluation.classifier.batch
+    for share in config.evaluation.mixing:
+        if not 1 <= round(batch * share) < batch:
+            raise BadInput(
+                f"evaluation.mixing: {share:g} of a batch of {batch} is {round(batch * share)} synthetic images; "
+                f"choose between {1 / batch:g} and {1 - 1 / batch:g}"
+            )
 
 
 def _known(field: str, name: str, registry: Mapping[str, object]) -> None:

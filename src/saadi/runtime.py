@@ -1,8 +1,7 @@
-"""The process around a run: threads, quiet libraries, no network."""
+"""The process around a run: threads and quiet libraries. (That no library reaches the network: `saadi/__init__.py`.)"""
 
 from __future__ import annotations
 
-import os
 import warnings
 
 import torch
@@ -13,8 +12,7 @@ from saadi.config import RunConfig
 
 
 def prepare_runtime(config: RunConfig) -> None:
-    """Set the threads and make libraries silent; no library may reach the network from here on."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    """Set the threads and make libraries silent."""
     if config.threads:
         torch.set_num_threads(config.threads)
     diffusers_logging.set_verbosity_error()

@@ -15,8 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
+from numpy.typing import NDArray
 
 from saadi.config import RunConfig, dump_config
 from saadi.errors import BadInput
@@ -46,6 +48,20 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """Write an array as `np.save` does, but whole or not at all, and with a reason where that fails.
+
+    `np.save` leaves the writing to C, whose `OSError` on a full disk has no errno by which to know it.
+    """
+    partial, values = path.with_name(path.name + ".partial"), np.ascontiguousarray(array)
+    with partial.open("wb") as handle:
+        np.lib.format.write_array_header_1_0(handle, np.lib.format.header_data_from_array_1_0(values))
+        handle.write(values.data)
+        handle.flush()
+        os.fsync(handle.fileno())
+    partial.replace(path)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -173,8 +189,9 @@ class Run:
         finally:
             spent += time.monotonic() - begun
             write_atomic(folder / UNFINISHED, json.dumps({"key": key, "seconds": spent}))
-        for partial in folder.rglob("*.partial"):  # left by a kill in the middle of writing
-            partial.unlink()
+        # Left by a kill in the midst of writing, by us and by safetensors.
+        for half in (*folder.rglob("*.partial"), *folder.rglob(".tmp*")):
+            half.unlink()
         outputs = {
             str(path.relative_to(folder)): file_digest(path)
             for path in sorted(folder.rglob("*"))
@@ -205,6 +222,7 @@ class Run:
 
     def _forget(self, name: str) -> None:
         """Remove a stage and all that was made from it, so that a kill in the midst leaves nothing that contradicts."""
+        retire_results(self.folder)
         folder = self.path(name)
         (folder / MANIFEST).unlink(missing_ok=True)
         if folder.exists():
@@ -228,6 +246,24 @@ class Run:
     def manifests(self) -> dict[str, dict[str, Any]]:
         """The manifests of all finished stages, by name, in the order they were finished."""
         return read_manifests(self.folder)
+
+
+def retire_results(folder: Path) -> None:
+    """Take away a run's results and page, which are true of the stages they were made from only.
+
+    What was read on `test` is never lost: final results, and the predictions behind them, are kept under other names.
+    """
+    (folder / "report.html").unlink(missing_ok=True)
+    results, predictions = folder / "results.json", folder / "evaluation" / "predictions-test.npz"
+    if not results.is_file():
+        return
+    if not json.loads(results.read_text(encoding="utf-8")).get("final"):
+        results.unlink()
+        return
+    number = len(list(folder.glob("results-final-*.json"))) + 1
+    if predictions.is_file():
+        predictions.replace(predictions.with_name(f"predictions-final-{number}.npz"))
+    results.replace(folder / f"results-final-{number}.json")  # last: a kill before it is made good
 
 
 def read_manifests(folder: Path) -> dict[str, dict[str, Any]]:

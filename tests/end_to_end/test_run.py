@@ -14,9 +14,11 @@ from conftest import PATIENTS, Command, Finished, read_json, write_config
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
+from saadi.data.stages import read_data
 from saadi.data.table import scan_table
+from saadi.evaluation.results import split_digest
 from saadi.records import Frame, read_records
-from saadi.store import MANIFEST, digest
+from saadi.store import MANIFEST
 
 ARMS = ("real", "real-pretrained", "unaligned", "rejection", "winners", "round-1", "round-2")
 ARM_FIELDS = {
@@ -111,7 +113,7 @@ def test_synthetic_images_are_measured(finished: Finished) -> None:
 def test_the_table_can_be_recomputed_from_the_predictions(finished: Finished) -> None:
     results = finished.results
     with np.load(finished.folder / "evaluation/predictions-test.npz", allow_pickle=False) as kept:
-        labels, groups = kept["labels"], kept["groups"]
+        files, labels, groups = kept["files"].tolist(), kept["labels"], kept["groups"]
         assert len(labels) == len(groups) == 16
         assert set(groups.tolist()) == set(results["groups"]["test"])
         for name, arm in results["arms"].items():
@@ -121,7 +123,8 @@ def test_the_table_can_be_recomputed_from_the_predictions(finished: Finished) ->
             assert arm["mean"] == pytest.approx(recall.mean())
             assert arm["per_class"] == pytest.approx(dict(zip(results["classes"], recall.mean(1), strict=True)))
     frames = [frame for frame in read_records(finished.folder / "data/frames.jsonl", Frame) if frame.split == "test"]
-    assert results["hashes"]["test_set"] == digest([vars(frame) for frame in frames])
+    assert files == [frame.file for frame in frames]
+    assert results["hashes"]["test_set"] == split_digest(read_data(finished.folder / "data"), "test")
 
 
 def test_a_stock_pipeline_opens_and_samples_from_the_base_model(finished: Finished) -> None:
@@ -151,9 +154,8 @@ def test_the_finished_command_does_nothing_twice(finished: Finished, saadi: Comm
     assert val.code == 0
     assert "balanced accuracy" in val.out
     assert str(folder / "report.html") in val.out
-    results = read_json(folder / "results.json")
-    assert (results["final"], results["split"]) == (False, "val")
-    assert (folder / "evaluation/predictions-val.npz").is_file()
+    assert "final results, read on test; they stay" in val.err
+    assert read_json(folder / "results.json") == finished.results  # what was read on test is not replaced by val
     assert _lines(folder / "test-reads.jsonl") == 2  # val never reads test
     assert _mtimes(folder) == before
 

@@ -70,8 +70,16 @@ def test_names_of_any_characters_differ_if_they_differ_in_more_than_spaces(one: 
 def test_stratified_timesteps_have_one_in_each_stratum(batch: int, total: int, key: int) -> None:
     t = stratified_timesteps(batch, total, torch.Generator().manual_seed(key)).sort().values.tolist()
     assert len(t) == batch
-    for i, step in enumerate(t):
-        assert math.floor(i * total / batch) <= step <= min(total - 1, math.floor((i + 1) * total / batch))
+    edges = torch.sigmoid(torch.special.ndtri(torch.arange(batch + 1, dtype=torch.float64) / batch)) * total
+    for step, low, high in zip(t, edges.tolist(), edges.tolist()[1:], strict=False):
+        assert math.floor(low) <= step <= min(total - 1, math.floor(high))
+
+
+def test_timesteps_are_logit_normal() -> None:
+    t = stratified_timesteps(100_000, 1000, torch.Generator().manual_seed(0)).double().add(0.5).div(1000)
+    logit = (t / (1 - t)).log()
+    assert abs(float(logit.mean())) < 0.01
+    assert abs(float(logit.std()) - 1) < 0.02
 
 
 @quick

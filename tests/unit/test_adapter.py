@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from small_diffusion import CONFIG, HELD_OUT, LENGTH, SHAPE, TRAIN, WIDTH, normal, small_generator, stir
 from torch import Tensor, nn
 
-from saadi.alignment.lora import NAME, add_adapter, apply_adapter, save_adapter
 from saadi.alignment.train import WATCH_EVERY, align
 from saadi.diffusion.generator import Generator, load_generator, save_generator
+from saadi.diffusion.lora import NAME, add_adapter, apply_adapter, save_adapter
 
 
 @dataclass(frozen=True)

@@ -160,22 +160,32 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nn.Modul
     folder = tmp_path_factory.mktemp("timm")
     torch.manual_seed(0)
     model = timm.create_model("test_resnet", pretrained=False, num_classes=7)
+    nn.init.ones_(model.get_classifier().bias)  # as if it had learnt
     save_for_hf(model, folder, safe_serialization=True)
     return folder, model
 
 
-def test_timm_checkpoint_folder_opens_with_a_head_for_these_classes(checkpoint: tuple[Path, nn.Module]) -> None:
+@pytest.mark.parametrize("classes", [3, 7])  # the checkpoint has 7, which may be others
+def test_timm_checkpoint_folder_opens_with_a_new_head(classes: int, checkpoint: tuple[Path, nn.Module]) -> None:
     folder, model = checkpoint
     made = architecture(str(folder))
-    net = made.build(3).eval()
-    assert net(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+    net = made.build(classes).eval()
+    assert net(torch.zeros(1, 3, 32, 32)).shape == (1, classes)
     saved, own = model.state_dict(), net.state_dict()
-    for name, weights in saved.items():
-        if own[name].shape == weights.shape:
-            assert torch.equal(own[name], weights), name
-    assert sum(own[name].shape != saved[name].shape for name in saved) == 2  # weight and bias of the head
+    changed = {name for name in saved if not torch.equal(own[name], saved[name])}  # shapes, too
+    assert changed == {"fc.weight", "fc.bias"}
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert made.mean == tuple(config["pretrained_cfg"]["mean"])
+
+
+def test_both_heads_of_a_distilled_checkpoint_are_new(tmp_path: Path) -> None:
+    model = timm.create_model("deit_tiny_distilled_patch16_224", img_size=32, pretrained=False, num_classes=2)
+    for parameter in model.parameters():
+        nn.init.ones_(parameter)
+    save_for_hf(model, tmp_path, model_args={"img_size": 32}, safe_serialization=True)
+    own = architecture(str(tmp_path)).build(2).state_dict()
+    heads = {"head.weight", "head.bias", "head_dist.weight", "head_dist.bias"}
+    assert {name for name, weights in own.items() if not (weights == 1).all()} == heads
 
 
 def copied(checkpoint: Path, folder: Path) -> Path:

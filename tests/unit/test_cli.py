@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Command
 from safetensors import SafetensorError
 
-from saadi import inspection
+from saadi import inspection, pipeline
 from saadi.errors import BadInput, Interrupted
 
 COMMANDS = ("demo", "run", "check", "status", "sample", "report", "settings", "foundation")
@@ -70,3 +72,25 @@ def test_a_bug_shows_its_traceback(saadi: Command, tmp_path: Path, monkeypatch: 
         monkeypatch.setattr(inspection, "run_status", fail)
         with pytest.raises(type(error)):
             saadi("status", tmp_path)
+
+
+def test_a_report_says_where_the_page_is(saadi: Command, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("rounds: 1\n")
+    page = tmp_path / "report.html"
+    assert json.loads(saadi("report", tmp_path, "--json").out) == {"run": str(tmp_path), "page": str(page)}
+    assert page.is_file()
+    assert saadi("report", tmp_path).out == f"The page: {page}\n"
+
+
+@pytest.mark.parametrize(("asked", "kept"), [((), True), (("--final",), False)])
+def test_final_results_that_stay_are_said_to(
+    asked: tuple[str, ...], kept: bool, saadi: Command, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: Any, **__: Any) -> dict[str, Any]:
+        return {"final": True, "arms": {}}
+
+    monkeypatch.setattr(pipeline, "run", run)
+    outcome = saadi("run", tiny, "--out", tmp_path / "run", "--json", *asked)
+    assert json.loads(outcome.out) == {"final": True, "arms": {}}
+    assert ("holds final results, read on test; they stay" in outcome.err) == kept
+    assert len(outcome.err.splitlines()) == kept

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from saadi.config import ClassifierConfig, CriticConfig
+from saadi.config import ClassifierConfig, CriticConfig, DataConfig, PhantomConfig, RunConfig
 from saadi.critics.classifier import Classifier, Labelled
 from saadi.critics.crossfit import CrossFitted, deal_folds, fit_member, fit_temperature
+from saadi.critics.networks import SmallCNN
+from saadi.critics.stages import Critic, accuracy, fit_critics
+from saadi.data import Dataset
+from saadi.errors import Interrupted
+from saadi.evaluation.metrics import balanced_accuracy, confusion
+from saadi.features import Embedder
+from saadi.records import Frame, LabelSpace
+from saadi.store import Run
 
 
 class Says(nn.Module):
@@ -36,6 +48,77 @@ def test_an_image_is_judged_by_the_member_that_never_saw_its_nearest_group() -> 
     nearest = np.array(["cleo", "anna", "ben", "dan", "cleo"])
     np.testing.assert_array_equal(critic.judge(images(5), nearest)[:, 0], [1, 2, 0, 2, 1])
     np.testing.assert_array_equal(critic.judge(images(2), nearest[:2])[:, 1], [10, 20])
+
+
+def mirror_pair(key: int) -> NDArray[np.uint8]:
+    """Noise [8, 8, 3] that is brighter to the left."""
+    noise = np.random.default_rng(key).integers(0, 100, (8, 8, 3))
+    noise[:, :4] += 150
+    return noise.astype(np.uint8)
+
+
+class Pixels(Embedder):
+    """Eyes that see every pixel where it is."""
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        return images.reshape(len(images), -1) / 255
+
+
+def test_a_mirrored_copy_is_judged_by_the_member_that_never_saw_the_original() -> None:
+    """Training mirrors its images: who saw an image knows its mirror image, too."""
+    anna, ben = mirror_pair(0), mirror_pair(1)[:, ::-1]
+    frames = tuple(Frame(name, "hook", name, "train") for name in ("anna", "ben"))
+    train = Dataset(LabelSpace(("hook", "clip")), frames, np.stack([anna, ben]))
+    crossfit = CrossFitted((member(0), member(1)), {"anna": 0, "ben": 1})
+    critic = Critic(crossfit, member(2), Pixels(SmallCNN(2)), train, "critic-loss")
+    copies = np.stack([anna, anna[:, ::-1], ben, ben[:, ::-1]])
+    np.testing.assert_array_equal(critic.logits(copies)[:, 0], [0, 0, 1, 1])
+
+
+def test_balanced_accuracy_is_that_of_the_evaluation() -> None:
+    labels = np.array([0, 0, 0, 2, 2, 1, 2])
+    frames = tuple(Frame(str(i), "abcd"[label], "x", "val") for i, label in enumerate(labels))
+    data = Dataset(LabelSpace(tuple("abcd")), frames, images(len(labels)))
+
+    class Guesses(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.one_hot((255 * x[:, 0, 0, 0]).round().long() % 3, 4).float()
+
+    guesses = Classifier(Guesses(), torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
+    expected = balanced_accuracy(confusion(labels, np.arange(len(labels)) % 3, 4))
+    assert 0 < expected < 1
+    assert accuracy(guesses, data) == pytest.approx(expected)
+
+
+def settings_of(config: RunConfig, folder: Path, monkeypatch: pytest.MonkeyPatch) -> object:
+    """What the critic's stage is keyed by; nothing is trained."""
+    seen: list[object] = []
+
+    def stage(self: Run, name: str, make: object, *, settings: object, inputs: list[str]) -> Path:
+        seen.append(settings)
+        raise Interrupted
+
+    monkeypatch.setattr(Run, "stage", stage)
+    frames = tuple(Frame(f"{g}{i}", name, g, "train") for g in "pq" for i, name in enumerate(("hook", "clip")))
+    with pytest.raises(Interrupted):
+        fit_critics(Run(folder, config), Dataset(LabelSpace(("hook", "clip")), frames, images(4)))
+    return seen[0]
+
+
+def test_the_critic_depends_on_the_judges_lesson_and_on_the_eyes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def settings(oracle: int, source: Literal["phantom", "table"] = "phantom") -> object:
+        data = DataConfig(source=source, phantom=PhantomConfig(oracle=oracle))
+        return settings_of(RunConfig(data=data, critic=CriticConfig(folds=2)), tmp_path, monkeypatch)
+
+    assert settings(0) == settings(0)
+    assert settings(0) != settings(8)
+    assert settings(0, "table") == settings(8, "table")  # nothing but a phantom can be rendered
+    before = settings(0)
+    (tmp_path / "other").write_bytes(b"other eyes")
+    monkeypatch.setattr("saadi.critics.stages.backbone_path", lambda _: tmp_path / "other")
+    assert settings(0) != before
 
 
 def test_temperature_divides_the_logits() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from saadi.data.folders import read_folders, scan_folders
+from saadi.data.folders import scan_folders, split_groups
 from saadi.errors import BadInput
 from saadi.records import Frame
 
@@ -27,7 +28,7 @@ def _ten_patients(folder: Path) -> Path:
 
 def _refused(folder: Path, groups: str | None, *words: str) -> None:
     with pytest.raises(BadInput) as caught:
-        read_folders(folder, groups, 0)
+        scan_folders(folder, groups, 0).accept()
     message = str(caught.value)
     assert "\n" not in message
     for word in words:
@@ -42,20 +43,33 @@ def _splits(frames: Iterable[Frame]) -> dict[str, set[str]]:
 
 
 def test_a_pattern_and_a_drawn_split(tmp_path: Path) -> None:
-    space, frames = read_folders(_ten_patients(tmp_path), PATTERN, 0)
+    space, frames = scan_folders(_ten_patients(tmp_path), PATTERN, 0).accept()
     assert space.names == ("clip", "hook")
     assert len(frames) == 40
     assert {split: len(groups) for split, groups in _splits(frames).items()} == {"train": 6, "val": 2, "test": 2}
-    assert read_folders(tmp_path, PATTERN, 0)[1] == frames
-    assert any(read_folders(tmp_path, PATTERN, seed)[1] != frames for seed in (1, 2, 3))
+    assert list(scan_folders(tmp_path, PATTERN, 0).frames) == frames
+    assert any(list(scan_folders(tmp_path, PATTERN, seed).frames) != frames for seed in (1, 2, 3))
     assert scan_folders(tmp_path, PATTERN, 0).notes == (
         "no split is given: 10 groups were shared out by seed 0 (6 train, 2 val, 2 test)",
     )
 
 
+def test_a_drawn_split_gives_each_class_two_training_groups_where_it_can(tmp_path: Path) -> None:
+    """One patient for each split would satisfy the other wishes, but cross-fitting needs two in train."""
+    _touch(tmp_path, (f"hook/P{p}_0.png" for p in range(10)))
+    _touch(tmp_path, (f"clip/P{p}_0.png" for p in range(3)))
+    for seed in range(10):
+        frames = scan_folders(tmp_path, PATTERN, seed).frames
+        assert len({frame.group for frame in frames if (frame.label, frame.split) == ("clip", "train")}) >= 2
+
+    counts = np.array([[1, 4, 3, 4], [2, 1, 4, 0], [0, 0, 4, 0], [3, 0, 0, 2], [0, 4, 0, 0]])
+    for seed in range(5):  # of three patients for train, only these do
+        assert np.flatnonzero(split_groups(counts, np.random.default_rng(seed)) == 0).tolist() == [0, 1, 3]
+
+
 def test_split_folders_are_kept(tmp_path: Path) -> None:
     files = [f"{split}/{kind}/P{i}_0.JPG" for i, split in enumerate(("train", "val", "test")) for kind in ("a", "b")]
-    _, frames = read_folders(_touch(tmp_path, files), PATTERN, 0)
+    frames = scan_folders(_touch(tmp_path, files), PATTERN, 0).frames
     assert _splits(frames) == {"train": {"P0"}, "val": {"P1"}, "test": {"P2"}}
     assert scan_folders(tmp_path, PATTERN, 0).notes == ()
 
@@ -63,7 +77,7 @@ def test_split_folders_are_kept(tmp_path: Path) -> None:
 def test_deeper_folders_count_and_hidden_or_other_files_do_not(tmp_path: Path) -> None:
     _touch(tmp_path, [f"{kind}/P{i}/x.tiff" for i in range(3) for kind in ("a", "b")])
     _touch(tmp_path, ["a/P0/._x.tiff", "a/.cache/y.png", ".git/z.png", "a/notes.txt"])
-    assert {frame.file for frame in read_folders(tmp_path, r"/(P\d)/", 0)[1]} == {
+    assert {frame.file for frame in scan_folders(tmp_path, r"/(P\d)/", 0).frames} == {
         f"{kind}/P{i}/x.tiff" for i in range(3) for kind in ("a", "b")
     }
 
@@ -75,10 +89,10 @@ def test_groups_and_splits_from_a_csv(tmp_path: Path) -> None:
     table.write_text(
         "file,group,split\n" + "".join(f"{f},G{f[2]},{('train', 'val', 'test')[int(f[2])]}\n" for f in files)
     )
-    assert _splits(read_folders(tmp_path, "groups.csv", 0)[1]) == {"train": {"G0"}, "val": {"G1"}, "test": {"G2"}}
+    assert _splits(scan_folders(tmp_path, "groups.csv", 0).frames) == {"train": {"G0"}, "val": {"G1"}, "test": {"G2"}}
 
     table.write_text("file,group\n" + "".join(f"{f},G{f[2]}\n" for f in files))
-    assert {len(groups) for groups in _splits(read_folders(tmp_path, str(table), 0)[1]).values()} == {1}
+    assert {len(groups) for groups in _splits(scan_folders(tmp_path, str(table), 0).frames).values()} == {1}
 
     table.write_text("file,group\n" + "".join(f"{f},G{f[2]}\n" for f in files[1:]))
     _refused(tmp_path, "groups.csv", "1 of 6 images are not listed", "a/0.png")

@@ -91,6 +91,39 @@ def test_one_training_group_is_refused(tmp_path: Path) -> None:
         load_dataset(config, 0)
 
 
+def test_a_class_in_one_training_group_is_refused(tmp_path: Path) -> None:
+    config = _data(tmp_path)
+    table = tmp_path / "labels.csv"
+    text = table.read_text()
+    for i in range(2):  # four hooks in train, all of patient A
+        text = text.replace(f"images/Bhook{i}.png,hook,B", f"images/Bhook{i}.png,hook,A")
+    table.write_text(text)
+    expected = "class hook occurs in 1 training group; 2 are needed to cross-fit the critic: move another"
+    with pytest.raises(BadInput, match=expected) as refused:
+        load_dataset(config, 0)
+    assert audit(config, 0).errors == [str(refused.value)]
+
+
+@pytest.mark.parametrize("label", ["hook", "clip"])
+def test_the_same_bytes_in_two_splits_are_refused_by_name(label: str, tmp_path: Path) -> None:
+    config, images = _data(tmp_path), tmp_path / "images"
+    for copy in (f"B{label}0", f"B{label}1", f"C{label}0", f"C{label}1", f"D{label}1"):
+        (images / f"{copy}.png").write_bytes((images / "Ahook1.png").read_bytes())
+    with pytest.raises(BadInput, match="the same image in two splits") as refused:
+        load_dataset(config, 0)
+    line = str(refused.value)
+    assert "\n" not in line
+    for file in ("images/Ahook1.png (train, hook)", f"images/C{label}0.png (val, {label})", f"images/D{label}1.png"):
+        assert file in line
+    assert [f"{tmp_path}: {error}" for error in audit(config, 0).errors] == [line]
+
+
+def test_the_same_bytes_within_a_split_are_loaded(tmp_path: Path) -> None:
+    config = _data(tmp_path)
+    (tmp_path / "images" / "Aclip1.png").write_bytes((tmp_path / "images" / "Aclip0.png").read_bytes())
+    assert len(load_dataset(config, 0).frames) == 16
+
+
 def test_no_path_and_a_broken_image(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"data\.path is not set"):
         load_dataset(DataConfig(), 0)

@@ -66,16 +66,25 @@ def test_progress_counts_up() -> None:
     assert calls == [(i + 1, 80) for i in range(80)]
 
 
-def test_fresh_images_share_patients_and_classes_but_no_image() -> None:
+def test_fresh_images_are_balanced_of_the_patients_of_their_class_and_new() -> None:
     train = make_phantom(SMALL, 32, 0).split("train")
     patients = sorted(set(train.groups.tolist()))
-    images, labels, groups = fresh_images(SMALL, 32, 0, patients, 40)
-    assert Counter(zip(labels.tolist(), groups.tolist(), strict=True)) == Counter(
-        zip(train.labels.tolist(), train.groups.tolist(), strict=True)
-    )
+    images, labels, groups = fresh_images(SMALL, 32, 0, patients, 6)
+    assert images.shape == (48, 32, 32, 3)
+    assert np.bincount(labels).tolist() == [6] * 8
+    for label in range(8):
+        own = train.groups[train.labels == label]
+        drawn = Counter(groups[labels == label].tolist())
+        assert sum((Counter(np.tile(own, -(-6 // len(own))).tolist()) - drawn).values()) == -6 % len(own)
     distance = np.abs(images[:, None].astype(int) - train.images[None].astype(int)).mean((2, 3, 4))
     assert distance.min() > 1
-    assert set(fresh_images(SMALL, 32, 0, patients[:2], 9)[2].tolist()) <= set(patients[:2])
+    assert len({image.tobytes() for image in images}) == 48
+    few, few_labels, _ = fresh_images(SMALL, 32, 0, patients, 2)  # an image depends on its class and index alone
+    np.testing.assert_array_equal(few[few_labels == 3], images[labels == 3][:2])
+    _, some_labels, some_groups = fresh_images(SMALL, 32, 0, patients[:2], 3)
+    shown = set(train.labels[np.isin(train.groups, patients[:2])].tolist())
+    assert set(some_groups.tolist()) <= set(patients[:2])
+    assert Counter(some_labels.tolist()) == dict.fromkeys(shown, 3)
     with pytest.raises(ValueError, match="training patient"):
         fresh_images(SMALL, 32, 0, ["test-00"], 4)
 

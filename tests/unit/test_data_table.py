@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from saadi.data.table import read_table, scan_table
+from saadi.data.table import scan_table
 from saadi.errors import BadInput
 from saadi.records import Frame
 
@@ -29,7 +29,7 @@ def _write(folder: Path, *lines: str, files: int = 4) -> Path:
 
 def _refused(folder: Path, *words: str) -> None:
     with pytest.raises(BadInput) as caught:
-        read_table(folder)
+        scan_table(folder).accept()
     message = str(caught.value)
     assert "\n" not in message
     for word in words:
@@ -37,7 +37,7 @@ def _refused(folder: Path, *words: str) -> None:
 
 
 def test_a_good_table(tmp_path: Path) -> None:
-    space, frames = read_table(_write(tmp_path, HEADER, *ROWS))
+    space, frames = scan_table(_write(tmp_path, HEADER, *ROWS)).accept()
     assert space.names == ("clip", "hook")
     assert frames[2] == Frame("images/2.png", "hook", "P2", "val")
     assert len(frames) == 4
@@ -52,7 +52,7 @@ def test_bom_crlf_blanks_and_further_columns_are_tolerated(tmp_path: Path) -> No
         ",,,,",
     ]
     (tmp_path / "labels.csv").write_bytes("\r\n".join(lines).encode())
-    space, frames = read_table(tmp_path)
+    space, frames = scan_table(tmp_path).accept()
     assert space.names == ("clip", "hook")
     assert [frame.file for frame in frames] == [row.split(",")[0] for row in ROWS]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from saadi.errors import BadInput
-from saadi.evaluation.fidelity import Fidelity, kid, precision_recall_coverage
+from saadi.evaluation.fidelity import Fidelity, cosine_kid, kid, precision_recall_coverage
 
 
 def test_kid_by_hand() -> None:
@@ -40,6 +41,34 @@ def test_kid_is_unbiased_at_any_size_and_grows_with_the_distance() -> None:
     real = rng.normal(size=(100, 8))
     near, far = (kid(real, rng.normal(shift, 1, (100, 8))) for shift in (0.5, 1.0))
     assert 0 < near < far
+
+
+def test_cosine_kid_sees_a_spread_where_the_means_agree() -> None:
+    # Unit vectors of mean (1/2, 0, ...): real at 60 degrees to both sides, fake half ahead and half to the sides.
+    half, side = 60, np.sqrt(0.75)
+    real, fake = np.zeros((2 * half, 144)), np.zeros((2 * half, 144))
+    real[:, 0], real[:half, 1], real[half:, 1] = 0.5, side, -side
+    fake[:half, 0], fake[half : half + half // 2, 1], fake[half + half // 2 :, 1] = 1.0, 1.0, -1.0
+    np.testing.assert_allclose(real.mean(0), fake.mean(0), atol=1e-12)
+    # Of all pairs: (8 + 1/8) / 2, then 8/4 + 1/2 + (8 + 0)/8, less twice 3.375/2 + (1.866^3 + 0.134^3)/4. Unbiased, the
+    # images' pairs with themselves, at 8, leave the first two.
+    ones, both = 2 * half, 4.0625 + 3.5
+    between = 3.375 / 2 + ((1 + side) ** 3 + (1 - side) ** 3) / 4
+    assert cosine_kid(real, fake) == pytest.approx((both * ones - 16) / (ones - 1) - 2 * between)
+    assert cosine_kid(real, fake) > 0.8
+    assert abs(kid(real, fake)) < 0.001  # unscaled, the same sets look alike
+
+
+def test_cosine_kid_of_one_distribution_is_unbiased() -> None:
+    rng = np.random.default_rng(6)
+
+    def draw(n: int) -> NDArray[np.float64]:
+        x: NDArray[np.float64] = rng.normal(size=(n, 8))
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        return x
+
+    values = np.array([cosine_kid(draw(20), draw(30)) for _ in range(400)])
+    assert abs(values.mean()) < 3 * values.std() / np.sqrt(400)
 
 
 def test_equal_sets_are_covered_even_where_images_repeat() -> None:

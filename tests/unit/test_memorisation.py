@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from saadi.errors import BadInput
-from saadi.evaluation.memorisation import memorised_by_class, memorised_share, near_copies, nearest, nearest_mirrored
+from saadi.evaluation.memorisation import memorised_by_class, memorised_share, near_copies
+from saadi.features import nearest, nearest_mirrored
 
 
 def test_nearest_by_hand_and_ties_go_to_the_first() -> None:

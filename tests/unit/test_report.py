@@ -14,10 +14,22 @@ import pytest
 from PIL import Image
 
 from saadi.errors import BadInput
-from saadi.records import Frame, Pair, Sample, Score
+from saadi.preferences import score
+from saadi.records import Frame, Pair, Sample
 from saadi.report import figures, results_table, write_page
 from saadi.report.reader import read_run
-from saadi.report.wording import arm_name, contrast_name, duration, headline, last_round, number, short, span
+from saadi.report.wording import (
+    arm_name,
+    contrast_name,
+    duration,
+    estimate,
+    headline,
+    last_round,
+    number,
+    short,
+    span,
+    verdict,
+)
 
 EVIL = '<img src=x onerror="alert(1)">\'$x_{$&amp;鉗'
 NAMES = ("hook", "clip applier", EVIL)
@@ -74,7 +86,8 @@ def check(path: Path) -> Checker:
 
 
 def gain(mean: float, low: float, high: float) -> dict[str, Any]:
-    return {"mean": mean, "ci95": [low, high], "rare": 2 * mean, "rare_ci95": [2 * low, 2 * high], "p": 0.0004}
+    rare = {"rare": 2 * mean, "rare_ci95": [2 * low, 2 * high]}
+    return {"mean": mean, "ci95": [low, high], "p": 0.0004, "p_holm": 0.0123, **rare}
 
 
 def results(over_real: tuple[float, float, float] = (0.041, 0.012, 0.07)) -> dict[str, Any]:
@@ -105,7 +118,8 @@ def results(over_real: tuple[float, float, float] = (0.041, 0.012, 0.07)) -> dic
         "classes": list(NAMES), "rare_classes": [EVIL], "arms": dict.fromkeys(("real", "unaligned", "round-2"), arm),
         "interval": {"method": "crossed bootstrap", "unit": "patients and trainings", "given": "given one generator"},
         "gains": gains | {"round-2 - rejection": gain(-0.01, -0.03, 0.01)},
-        "synthetic": {"unaligned": made, "round-2": made}, "features": "a network", "memorisation_yardstick": "fresh",
+        "synthetic": {"unaligned": made, "round-2": made}, "features": "a network",
+        "memorisation_yardstick": "fresh images", "memorised_fresh": 0.05,
         "critic": {"model": "small-cnn", "folds": 3, "judge_model": EVIL}, "val_choices": {"mixing": {EVIL: 0.25}},
         "seconds": {"base": 92.4, EVIL: 3.0}, "peak_memory": 3 * 1024**3, "versions": {EVIL: EVIL},
         "hashes": {"config": "abc", "test_set": "def"}, "notes": [EVIL],
@@ -118,11 +132,12 @@ def dump(path: Path, *rows: Any) -> None:
     path.write_text("".join(json.dumps(row if isinstance(row, dict) else asdict(row)) + "\n" for row in rows))
 
 
-def make_samples(run: Path, folder: str, key: str) -> None:
+def make_samples(run: Path, folder: str, key: str) -> list[Sample]:
     samples = [Sample(f"{key}{k}", NAMES[k % 3], 0, k, f"{folder}/{k}.png") for k in range(6)]
     dump(run / folder / "samples.jsonl", *samples, Sample(f"{key}x", EVIL, 0, 9, f"../{EVIL}"))
     for k in range(6):
         Image.new("RGB", (8, 8), (40 * k, 90, 20)).save(run / folder / f"{k}.png")
+    return samples
 
 
 @pytest.fixture
@@ -136,8 +151,9 @@ def run(tmp_path: Path) -> Path:
     np.save(run / "data/images.npy", np.full((9, 8, 8, 3), 120, np.uint8))
     dump(run / "base/log.jsonl", *({"step": k, "loss": 1 / (k + 1)} for k in range(50)))
     for k in (1, 2):
-        make_samples(run, f"round-{k}/samples", f"r{k}-")
-        scores = (Score(f"r{k}-{i}", "critic-loss", -0.1 * i, i < 3, {NAMES[i % 3]: 0.7, EVIL: 0.3}) for i in range(6))
+        samples = make_samples(run, f"round-{k}/samples", f"r{k}-")
+        seen = np.array([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.2, 0.1, 0.7], *[[0.05, 0.83, 0.12]] * 3])
+        scores = score("critic-loss", samples, np.log(seen), np.array([0, 1, 2, 0, 1, 2]))
         dump(run / f"round-{k}/scores/scores.jsonl", *scores)
         dump(
             run / f"round-{k}/pairs/pairs.jsonl", Pair(f"r{k}-2", f"r{k}-5", EVIL, 0.3), Pair("gone", "x", "hook", 1.0)
@@ -150,7 +166,7 @@ def run(tmp_path: Path) -> Path:
     for arm in ("unaligned", "round-2"):
         make_samples(run, f"evaluation/sets/{arm}", arm)
     near = {"sample": "evaluation/sets/round-2/0.png", "train_index": 99, "distance": 0.1, "label": EVIL}
-    dump(run / "evaluation/neighbours.json", {"round-2": [near, near | {"train_index": 1}], EVIL: []})
+    dump(run / "evaluation/images/neighbours.json", {"round-2": [near, near | {"train_index": 1}], EVIL: []})
     dump(run / "results.json", results())
     return run
 
@@ -163,6 +179,54 @@ def test_a_whole_page_is_well_formed_and_lets_nothing_hostile_through(run: Path)
     assert "Not there yet" not in page.text
     assert "not for clinical use" in page.text
     assert EVIL in page.text
+    assert "these score 5.0 % by construction" in page.text
+    assert "0.012" in page.text  # the corrected p-value
+    assert "< 0.001" not in page.text
+
+
+def test_a_pair_says_what_the_critic_saw(run: Path) -> None:
+    text = check(write_page(run)).text.replace("\xa0", " ")
+    assert f"preferredscore −0.36judged {EVIL}, 70 %\n" in text
+    assert f"not preferredscore −2.12judged clip applier, 83 %{EVIL}: 12 %\n" in text
+    assert text.count("score not kept") == 2 * 2  # of two pairs' samples, a round each
+    own = [json.loads(line) | {"parts": {}} for line in (run / "round-1/scores/scores.jsonl").read_text().splitlines()]
+    dump(run / "round-1/scores/scores.jsonl", *own)
+    assert "class not recognised" in check(write_page(run)).text
+
+
+def test_what_was_not_measured_is_said_and_breaks_nothing(run: Path) -> None:
+    found = results()
+    for arm in found["arms"].values():
+        arm |= {"per_class": {"hook": 0.5, "clip applier": 0.5, EVIL: None}, "rare_mean": None}
+        arm["rare_ci95"] = [None, None]
+    for name in found["gains"]:
+        found["gains"][name] |= {"rare": None, "rare_ci95": [None, None]}
+    for facts in found["synthetic"].values():
+        facts["memorised_by_class"] = {EVIL: None}
+    found |= {"classes": ["hook", "clip applier", EVIL], "memorised_fresh": None}
+    dump(run / "results.json", found)
+    page = check(write_page(run))
+    assert f"Not measured, since no test image shows them: {EVIL}." in page.text
+    assert f"Not measured, for want of images: {EVIL}." in page.text
+    assert "Rare classes" not in page.text
+    assert page.text.count("not measured") == 3 + 3 + 1  # arms, gains, the bar
+    assert re.split(r"\s{2,}", results_table(found).splitlines()[4])[2] == "not measured"
+
+
+def test_nothing_measured_at_all_is_still_a_page(run: Path) -> None:
+    found = results()
+    nothing = {"mean": None, "ci95": [None, None], "rare": None, "rare_ci95": [None, None], "p": None, "p_holm": None}
+    for name in found["gains"]:
+        found["gains"][name] = nothing
+    for arm in found["arms"].values():
+        arm |= {"mean": None, "ci95": [None, None], "per_seed": [None, None], "per_class": dict.fromkeys(NAMES)}
+    dump(run / "results.json", found)
+    page = check(write_page(run))
+    assert "How aligned images (round 2) compare with real images alone was not measured" in page.text
+    assert "no gain" not in page.text.lower()
+    found.pop("gains")
+    dump(run / "results.json", found)
+    assert "These results do not compare aligned images with real images alone." in check(write_page(run)).text
 
 
 @pytest.mark.parametrize(
@@ -241,6 +305,32 @@ def test_an_interval_that_touches_zero_shows_nothing() -> None:
     assert headline(results((-0.02, -0.04, 0.0)))[0].startswith("No gain shown")
 
 
+def test_the_headline_says_nothing_of_what_was_not_measured() -> None:
+    missing = results()
+    missing["gains"]["round-2 - unaligned"] |= {"mean": None, "ci95": [None, None]}
+    missing["gains"]["round-2 - real"] |= {"rare": None, "rare_ci95": [None, None]}
+    _, more = headline(missing)
+    assert len(more) == 1
+    assert "rejection" in more[0]
+    missing["gains"]["round-2 - real"] |= {"mean": None, "ci95": None}
+    sentence, _ = headline(missing)
+    assert sentence == (
+        "How aligned images (round 2) compare with real images alone was not measured "
+        "(n = 1600 test images of 20 patients, 3 trainings)."
+    )
+    del missing["gains"]
+    assert headline(missing) == ("These results do not compare aligned images with real images alone.", [])
+
+
+def test_rare_classes_without_images_are_not_spoken_of() -> None:
+    found = results()
+    found |= {"rare_classes": ["hook", EVIL]}
+    found["arms"]["round-2"] = found["arms"]["round-2"] | {"per_class": {"hook": None, "clip applier": 0.4, EVIL: 0.3}}
+    more = headline(found)[1]
+    assert more[2].startswith(f"Rare classes ({EVIL}): +8.2 points")
+    assert more[3] == "Not measured, since no test image shows them: hook."
+
+
 def test_the_table_has_a_line_an_arm() -> None:
     lines = results_table(results()).splitlines()
     assert len(lines) == 5
@@ -260,6 +350,12 @@ def test_numbers_and_names_as_people_write_them() -> None:
         "12.3", "−1.2", "0.0", "–", "–",
     ]  # fmt: skip
     assert span([0.012, -0.07]) == "1.2 to −7.0"
+    assert [span([None, None]), span([0.1, float("nan")]), span(None)] == ["–", "–", "–"]
+    assert estimate(0.041, [0.012, 0.07], sign=True) == "+4.1 (1.2 to 7.0)"
+    assert estimate(None, [None, None]) == estimate(float("nan"), None) == "not measured"
+    assert [verdict({"ci95": pair}) for pair in ([0.1, 0.2], [-2, -1], [0, 1], [None, None], None)] == [
+        "gain", "harm", "none", "unmeasured", "unmeasured",
+    ]  # fmt: skip
     assert [duration(3.21), duration(59.0), duration(75.0), duration(3720.0)] == [
         "3.2 s",
         "59 s",

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import resource
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from saadi.config import RunConfig
 from saadi.errors import BadInput, Interrupted
-from saadi.store import MANIFEST, UNFINISHED, Run, differences, digest, file_digest, read_manifests
+from saadi.store import MANIFEST, UNFINISHED, Run, differences, digest, file_digest, read_manifests, save_array
 from saadi.training import Progress
 
 CONFIG = RunConfig()
@@ -45,6 +50,31 @@ def test_digests_depend_on_values_alone(tmp_path: Path) -> None:
     assert digest(None) == "74234e98afe7498f"  # of "null", for all time: a folder must outlive this process
     (tmp_path / "empty").touch()
     assert file_digest(tmp_path / "empty") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.arange(600_000, dtype=np.uint8).reshape(2, 300, -1), np.zeros((0, 4, 3), np.uint8), np.eye(7)[:, ::2].T],
+    ids=["large", "empty", "not contiguous"],
+)
+def test_an_array_is_written_as_numpy_writes_it(array: NDArray[Any], tmp_path: Path) -> None:
+    save_array(tmp_path / "a.npy", array)
+    np.save(tmp_path / "b.npy", np.ascontiguousarray(array))
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+
+
+def test_an_array_that_finds_no_room_says_why_and_leaves_the_old_one(tmp_path: Path) -> None:
+    """A limit on the size of files is the disk that fills up; it is EFBIG where that is ENOSPC."""
+    save_array(tmp_path / "a.npy", np.zeros(3))
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
+    try:
+        with pytest.raises(OSError, match="large") as failed:
+            save_array(tmp_path / "a.npy", np.zeros(1_000_000, np.uint8))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert failed.value.errno == errno.EFBIG
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), np.zeros(3))
 
 
 def test_differences_name_the_setting() -> None:
@@ -93,6 +123,27 @@ def test_a_redo_that_is_interrupted_resumes_without_being_asked_again(tmp_path: 
     assert calls == ["a", "b", "c/d", "a", "a", "b", "c/d"]
 
 
+@pytest.mark.parametrize("final", [False, True])
+def test_what_tells_of_a_forgotten_stage_goes_and_final_results_are_kept_aside(final: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    _chain(folder, [])
+    (folder / "evaluation").mkdir()
+    products = ("results.json", "report.html", "evaluation/predictions-test.npz")
+    told = [json.dumps({"final": final, "time": time}) for time in (1, 2)]
+    for text in told:
+        for name in products:
+            (folder / name).write_text(text, encoding="utf-8")
+        _chain(folder, [])  # nothing to do, nothing forgotten
+        assert all((folder / name).exists() for name in products)
+        with pytest.raises(Interrupted):
+            _chain(folder, [], "c/d", fail="c/d")
+        assert not any((folder / name).exists() for name in products[:2])
+        _chain(folder, [])
+    kept = {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in folder.rglob("*-final-*")}
+    names = ("results-final-{}.json", "evaluation/predictions-final-{}.npz") if final else ()
+    assert kept == {name.format(i): text for i, text in enumerate(told, 1) for name in names}
+
+
 def test_redo_of_no_stage_is_refused(tmp_path: Path) -> None:
     _chain(tmp_path / "run", [])
     with pytest.raises(BadInput, match=r"--redo d: no such stage .* there are: a, b, c/d"):
@@ -135,13 +186,13 @@ def test_an_unfinished_stage_keeps_its_files_for_the_same_key_only(
 def test_half_written_files_are_swept_up(tmp_path: Path) -> None:
     def make(folder: Path, progress: Progress) -> None:
         (folder / "deep").mkdir()
-        for name in ("manifest.json.partial", "deep/image.png.partial", "deep/image.png"):
+        for name in ("manifest.json.partial", "deep/image.png.partial", "deep/.tmpA1b2C3", "deep/image.png"):
             (folder / name).touch()
 
     with Run(tmp_path / "run", CONFIG) as run:
         folder = run.stage("a", make)
     assert list(read_manifests(tmp_path / "run")["a"]["outputs"]) == ["deep/image.png"]
-    assert not list(folder.rglob("*.partial"))
+    assert sorted(path.name for path in folder.rglob("*")) == ["deep", "image.png", MANIFEST]
 
 
 @pytest.mark.parametrize(("spoil", "word"), [(Path.unlink, "missing"), (Path.touch, ""), (None, "changed")])

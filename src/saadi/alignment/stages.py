@@ -10,17 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from saadi.alignment.lora import add_adapter, save_adapter
-from saadi.alignment.train import PairBatch, align
+from saadi.alignment.train import PairBatch, align, unet_passes
 from saadi.data import Dataset
 from saadi.diffusion.base import train_denoiser
 from saadi.diffusion.generator import Generator, encode_images, encode_prompts
+from saadi.diffusion.lora import add_adapter, save_adapter
 from saadi.diffusion.stages import model_at, prompts_of, read_images
 from saadi.preferences import hold_out
 from saadi.records import Pair, Sample, write_atomic
 from saadi.seeds import seed_of
 from saadi.store import Run
 from saadi.training import Progress, Recipe, write_log
+
+LEAST_PAIRS = 2
+"""One to learn from and one to watch."""
 
 
 def _latents(run: Run, generator: Generator, files: dict[str, Sample], ids: Sequence[str]) -> Tensor:
@@ -41,18 +44,37 @@ def _batch(
     )
 
 
+def passes_of(run: Run, stage: str) -> int:
+    """UNet passes of one image that went into an adapter."""
+    summary = json.loads((run.path(stage) / "summary.json").read_text(encoding="utf-8"))
+    return int(summary["unet_passes"])
+
+
+def _finish(folder: Path, generator: Generator, rows: list[dict[str, float]], summary: dict[str, object]) -> None:
+    save_adapter(generator.unet, folder)
+    write_log(folder / "log.jsonl", rows)
+    write_atomic(folder / "summary.json", json.dumps(summary))
+    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+
+
 def align_round(run: Run, data: Dataset, samples: Sequence[Sample], pairs: Sequence[Pair], round_: int) -> str:
-    """Train round `round_`'s adapter on top of the rounds before; returns the stage's name."""
+    """Train round `round_`'s adapter on top of the rounds before; returns the stage's name.
+
+    With fewer than two pairs there is nothing to align to: the adapter stays at zero, and the summary says why.
+    """
     config = run.config
     before = [f"round-{k}/adapter" for k in range(1, round_)]
 
     def make(folder: Path, progress: Progress) -> None:
         generator = model_at(run, before)
+        if len(pairs) < LEAST_PAIRS:
+            add_adapter(generator.unet, config.alignment.rank, seed_of(config.seed, "align", round_))
+            reason = f"{len(pairs)} preference pairs, {LEAST_PAIRS} are needed: the model stays as it was"
+            _finish(folder, generator, [], {"stopped_at": 0, "reason": reason, "unet_passes": 0})
+            return
         kept, watched = hold_out(pairs, config.preferences.held_out, config.seed, "held-out", round_)
         reference = generator if config.alignment.reference == "previous" else model_at(run, [])
-        train, held_out = (
-            _batch(run, generator, data, samples, part) if part else _empty() for part in (kept, watched)
-        )
+        train, held_out = (_batch(run, generator, data, samples, part) for part in (kept, watched))
         rows, reason = align(
             generator.unet,
             reference.unet,
@@ -64,10 +86,9 @@ def align_round(run: Run, data: Dataset, samples: Sequence[Sample], pairs: Seque
             checkpoint=folder / "checkpoint.safetensors",
             progress=progress,
         )
-        save_adapter(generator.unet, folder)
-        write_log(folder / "log.jsonl", rows)
-        write_atomic(folder / "summary.json", json.dumps({"stopped_at": int(rows[-1]["step"]), "reason": reason}))
-        (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+        steps = int(rows[-1]["step"])
+        cost = unet_passes(config.alignment, len(kept), len(watched), steps)
+        _finish(folder, generator, rows, {"stopped_at": steps, "reason": reason, "unet_passes": cost})
 
     name = f"round-{round_}/adapter"
     settings = [config.alignment.model_dump(mode="json"), config.preferences.held_out, config.seed]
@@ -75,17 +96,17 @@ def align_round(run: Run, data: Dataset, samples: Sequence[Sample], pairs: Seque
     return name
 
 
-def _empty() -> PairBatch:
-    nothing = torch.zeros(0)
-    return PairBatch(nothing, nothing, nothing)
-
-
 def train_on_winners(run: Run, data: Dataset, samples: Sequence[Sample], pairs: Sequence[Pair]) -> str:
-    """The rival `winners`: the base's adapter trained to denoise round 1's winners, in as many passes."""
+    """The rival `winners`: the base's adapter trained to denoise round 1's winners, in as many training passes."""
     config = run.config
+    batch = 2 * config.alignment.pairs
 
     def make(folder: Path, progress: Progress) -> None:
         generator = model_at(run, [])
+        if not pairs:
+            add_adapter(generator.unet, config.alignment.rank, seed_of(config.seed, "winners"))
+            _finish(folder, generator, [], {"stopped_at": 0, "reason": "no winners", "unet_passes": 0})
+            return
         files = {sample.id: sample for sample in samples}
         latents = _latents(run, generator, files, [pair.winner for pair in pairs]).cpu()
         add_adapter(generator.unet, config.alignment.rank, seed_of(config.seed, "winners"))
@@ -96,15 +117,17 @@ def train_on_winners(run: Run, data: Dataset, samples: Sequence[Sample], pairs: 
             np.array([data.space.id(pair.label) for pair in pairs]),
             prompts_of(config, data.space),
             Recipe(config.alignment.steps, config.alignment.lr, warmup=0.1, floor=0.1),
-            batch=2 * config.alignment.pairs,
+            batch=batch,
             balance=1.0,
             seed=seed_of(config.seed, "winners"),
             checkpoint=folder / "checkpoint.safetensors",
             progress=progress,
         )
-        save_adapter(generator.unet, folder)
-        write_log(folder / "log.jsonl", rows)
-        (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+        steps = config.alignment.steps
+        _finish(
+            folder, generator, rows,
+            {"stopped_at": steps, "reason": "all steps done", "unet_passes": 3 * batch * steps},
+        )  # fmt: skip
 
     settings = [config.alignment.model_dump(mode="json"), config.seed]
     run.stage("winners/adapter", make, settings=settings, inputs=["base", "round-1/pairs"])

@@ -9,9 +9,9 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from saadi.alignment.lora import add_adapter
 from saadi.alignment.objectives import OBJECTIVES, Errors, implicit_margin, sft
 from saadi.config import AlignmentConfig
+from saadi.diffusion.lora import add_adapter
 from saadi.diffusion.objective import Schedule, epsilon_errors, noised
 from saadi.errors import BadInput
 from saadi.seeds import numpy_rng, seed_of, torch_rng
@@ -19,6 +19,18 @@ from saadi.training import Progress, Recipe, fit
 
 _REFERENCE_BATCH = 64
 WATCH_EVERY = 10
+
+
+def training_draws(config: AlignmentConfig, pairs: int) -> int:
+    """(timestep, noise) draws of each training pair: enough that each is used about once, so that none is learnt."""
+    return max(config.bank, -(-config.steps * config.pairs // max(pairs, 1)))
+
+
+def unet_passes(config: AlignmentConfig, train: int, held_out: int, steps: int) -> int:
+    """UNet passes of one image in an alignment that took `steps`: the reference's bank, watching, training (x 3)."""
+    bank = 2 * (train * training_draws(config, train) + held_out * config.bank)
+    watching = 2 * held_out * config.bank * -(-steps // WATCH_EVERY)
+    return bank + watching + 3 * 2 * config.pairs * steps
 
 
 @dataclass(frozen=True)
@@ -116,18 +128,14 @@ def align(
 
     `reference` may be `unet` itself (the previous round): its errors are taken before the adapter exists. Held-out
     pairs, on fixed draws, give pair accuracy and the winner's and the loser's change of error apart, since a growing
-    margin can hide that both get worse (likelihood displacement). Raises `BadInput` for an unknown objective or too
-    few pairs.
+    margin can hide that both get worse (likelihood displacement). `train` and `held_out` hold a pair each at least.
+    Raises `BadInput` for an unknown objective.
     """
     if config.objective not in OBJECTIVES:
         raise BadInput(f"alignment.objective: unknown {config.objective!r}; one of {', '.join(sorted(OBJECTIVES))}")
-    if not len(train) or not len(held_out):
-        raise BadInput(
-            f"only {len(train) + len(held_out)} preference pairs; at least 2 are needed: raise preferences.candidates, "
-            "lower preferences.margin, or train the base longer"
-        )
     unet.eval()
-    bank = make_bank(reference, schedule, train, config.bank, seed_of(seed, "train"))
+    draws = training_draws(config, len(train))
+    bank = make_bank(reference, schedule, train, draws, seed_of(seed, "train"))
     watched = make_bank(reference, schedule, held_out, config.bank, seed_of(seed, "held-out"))
     add_adapter(unet, config.rank, seed_of(seed, "adapter"))
     loss_of = OBJECTIVES[config.objective]
@@ -136,7 +144,7 @@ def align(
     def loss_at(step: int) -> Tensor:
         rng = numpy_rng(seed, "pairs", step)
         p = torch.from_numpy(rng.choice(len(train), config.pairs, replace=len(train) < config.pairs))
-        k = torch.from_numpy(rng.integers(0, config.bank, config.pairs))
+        k = torch.from_numpy(rng.integers(0, draws, config.pairs))
         errors = bank_errors(unet, schedule, train, bank, p, k)
         loss = loss_of(errors, config.beta)
         return (loss + config.sft * sft(errors, config.beta)).mean()

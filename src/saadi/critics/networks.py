@@ -86,6 +86,14 @@ def _from_factory(name: str) -> Architecture:
     return Architecture(name, build, tuple(mean), tuple(std))
 
 
+def _head(model: nn.Module) -> set[str]:
+    """Names of the parameters of a timm model's classifier, or classifiers: distilled models have two."""
+    found = model.get_classifier()  # type: ignore[operator]
+    modules = found if isinstance(found, tuple) else (found,)
+    own = {id(p) for module in modules if isinstance(module, nn.Module) for p in module.parameters()}
+    return {name for name, p in model.named_parameters() if id(p) in own}
+
+
 def _from_checkpoint(folder: Path) -> Architecture:
     config_path, weights_path = folder / "config.json", folder / "model.safetensors"
     if not config_path.is_file() or not weights_path.is_file():
@@ -105,8 +113,8 @@ def _from_checkpoint(folder: Path) -> Architecture:
     def build(classes: int) -> nn.Module:
         arguments = {**config.get("model_args", {}), "num_classes": classes}
         model: nn.Module = timm.create_model(config["architecture"], pretrained=False, **arguments)
-        own = model.state_dict()
-        fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
+        own, head = model.state_dict(), _head(model)
+        fitting = {k: v for k, v in weights.items() if k in own and k not in head and own[k].shape == v.shape}
         if not fitting:
             raise BadInput(f"model {folder}: none of the weights fit {config['architecture']}")
         model.load_state_dict(fitting, strict=False)

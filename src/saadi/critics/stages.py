@@ -18,14 +18,12 @@ from saadi.critics.crossfit import CrossFitted, deal_folds, fit_member
 from saadi.data import Dataset
 from saadi.data.phantom import oracle_images
 from saadi.diffusion.stages import Sampler, device_of, read_images
-from saadi.evaluation.memorisation import nearest
-from saadi.evaluation.metrics import balanced_accuracy, confusion
-from saadi.features import Embedder, load_embedder
-from saadi.foundation import foundation_folder
+from saadi.features import Embedder, load_embedder, nearest_mirrored
+from saadi.foundation import backbone_path, foundation_folder
 from saadi.preferences import make_pairs, score
 from saadi.records import Pair, Sample, Score, read_records, write_atomic, write_records
 from saadi.seeds import seed_of
-from saadi.store import Run
+from saadi.store import Run, file_digest
 from saadi.training import Progress
 
 
@@ -36,8 +34,10 @@ def save_classifier(path: Path, model: Classifier) -> None:
 
 
 def accuracy(model: Classifier, data: Dataset) -> float:
-    """Balanced accuracy on real images."""
-    return balanced_accuracy(confusion(data.labels, model.logits(data.images).argmax(1), len(data.space)))
+    """Balanced accuracy, 0 .. 1, on real images: the mean recall over the classes that occur."""
+    labels = data.labels
+    right = model.logits(data.images).argmax(1) == labels
+    return float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,18 @@ class Critic:
 
     @cached_property
     def features(self) -> NDArray[np.float64]:
-        """Features of the training images."""
+        """Features [N, D] of the training images."""
         return self.embedder.embed(self.train.images)
 
+    @cached_property
+    def mirrored(self) -> NDArray[np.float64]:
+        """Features [N, D] of their mirror images: training shows the members these, too."""
+        return self.embedder.embed(self.train.images[:, :, ::-1])
+
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Calibrated logits of images, by members that never saw the patient each image lies nearest to."""
-        groups = self.train.groups[nearest(self.embedder.embed(images), self.features).key]
-        return self.crossfit.judge(images, groups)
+        """Calibrated logits [M, C] of images [M, S, S, 3], by members that never saw the patient each is nearest to."""
+        near = nearest_mirrored(self.embedder.embed(images), self.features, self.mirrored)
+        return self.crossfit.judge(images, self.train.groups[near.key])
 
     def scores(self, run: Run, samples: list[Sample]) -> list[Score]:
         """Scores of samples on disk."""
@@ -72,6 +77,7 @@ def fit_critics(run: Run, data: Dataset) -> Critic:
     train, val, classes = data.split("train"), data.split("val"), len(data.space)
     dealt = deal_folds(train.labels, train.groups, config.critic.folds, config.seed)
     real = Labelled(np.array(train.images), train.labels)
+    plenty = config.data.phantom.oracle if config.data.source == "phantom" else 0
 
     def make(folder: Path, progress: Progress) -> None:
         facts: dict[str, object] = {"model": config.critic.classifier.model, "folds": config.critic.folds}
@@ -83,7 +89,6 @@ def fit_critics(run: Run, data: Dataset) -> Critic:
                 save_classifier(path, member)
             members.append(_open(path, config.critic.classifier, classes, device))
             progress(fold + 1, config.critic.folds + 1)
-        plenty = config.data.phantom.oracle if config.data.source == "phantom" else 0
         lesson = Labelled(*oracle_images(plenty, config.data.size, config.seed)) if plenty else real
         judge = train_classifier(config.critic.judge, lesson, classes, seed_of(config.seed, "judge"), device=device)
         save_classifier(folder / "judge.safetensors", judge)
@@ -98,7 +103,8 @@ def fit_critics(run: Run, data: Dataset) -> Critic:
         }
         write_atomic(folder / "critic.json", json.dumps(facts, indent=1))
 
-    settings = [config.critic.model_dump(mode="json"), config.seed, config.threads]
+    eyes = file_digest(backbone_path(foundation_folder()))  # they say which member judges a sample
+    settings = [config.critic.model_dump(mode="json"), config.seed, config.threads, plenty, eyes]
     folder = run.stage("critic", make, settings=settings, inputs=["data"])
     members = [
         _open(folder / f"member-{k}.safetensors", config.critic.classifier, classes, device)

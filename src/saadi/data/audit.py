@@ -5,7 +5,6 @@ Errors make a run refuse the data, or its numbers worthless (an image in train a
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from saadi.config import DataConfig
-from saadi.data.images import open_rgb, summarise
-from saadi.data.load import WORKERS, data_folder, scan_source, training_problems
+from saadi.data.images import file_digest, open_rgb, summarise
+from saadi.data.load import WORKERS, data_folder, duplicates, scan_source, training_problems
 from saadi.data.phantom import LEAST, phantom_frames
 from saadi.data.table import label_space
 from saadi.errors import BadInput
@@ -70,9 +69,7 @@ def _facts(path: Path) -> _Facts | str:
         return str(error)
     # The whole image, not its square: black bars of equal crops would make different images alike.
     grey = image.convert("L").resize((THUMB, THUMB), Image.Resampling.BOX)
-    with path.open("rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
-    return _Facts(digest, image.width / image.height, np.asarray(grey, np.float32).ravel(), note)
+    return _Facts(file_digest(path), image.width / image.height, np.asarray(grey, np.float32).ravel(), note)
 
 
 def normalise(thumbs: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -110,26 +107,8 @@ def _missing(frames: Sequence[Frame]) -> Iterator[str]:
                 yield f"class {name} has no images in {split}: nothing can be said about it there"
 
 
-def _duplicates(frames: Sequence[Frame], facts: Sequence[_Facts]) -> tuple[list[str], list[str]]:
-    """Files with the same bytes: errors across splits, warnings within one."""
-    copies: dict[str, list[Frame]] = {}
-    for frame, fact in zip(frames, facts, strict=True):
-        copies.setdefault(fact.digest, []).append(frame)
-    errors, warnings = [], []
-    for same in (same for same in copies.values() if len(same) > 1):
-        files = ", ".join(f"{frame.file} ({frame.split}, {frame.label})" for frame in same[:4])
-        files += ", ..." if len(same) > 4 else ""
-        if len({frame.split for frame in same}) > 1:
-            errors.append(f"the same image in two splits: {files}; keep one")
-        elif len({frame.label for frame in same}) > 1:
-            warnings.append(f"the same image under two labels: {files}")
-        else:
-            warnings.append(f"the same image twice: {files}")
-    return errors, warnings
-
-
 def _near(frames: Sequence[Frame], facts: Sequence[_Facts]) -> Iterator[str]:
-    """Near-duplicates across splits, one line a pair of splits; exact ones are `_duplicates`'s to report."""
+    """Near-duplicates across splits, one line a pair of splits; exact ones are `duplicates`'s to report."""
     thumbs = normalise(np.stack([fact.thumb for fact in facts]))
     rows = {split: [row for row, frame in enumerate(frames) if frame.split == split] for split in SPLITS}
     for early, late in combinations(SPLITS, 2):
@@ -193,7 +172,7 @@ def audit(config: DataConfig, seed: int) -> Audit:
     read = [(frame, result) for frame, result in zip(scan.frames, results, strict=True) if isinstance(result, _Facts)]
     frames, facts = [frame for frame, _ in read], [fact for _, fact in read]
     if frames:
-        across, within = _duplicates(frames, facts)
+        across, within = duplicates(frames, [fact.digest for fact in facts])
         errors += across
         warnings += [*within, *_near(frames, facts), *_shapes(frames, facts)]
     notes = [*scan.notes, *summarise(fact.note for fact in facts)]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from saadi.data.table import Scan, check_folder, check_frames, check_label, parse_split, read_rows
 from saadi.errors import BadInput
-from saadi.records import SPLITS, Frame, LabelSpace, Split
+from saadi.records import SPLITS, Frame, Split
 from saadi.seeds import numpy_rng
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -23,16 +23,20 @@ Found = tuple[str, str, Split | None]
 
 
 def _deal(counts: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """One random split [G] in which each split first takes a group for every class it can, train before the others."""
+    """One random split [G] in which each split first takes a group for every class it can, train before the others.
+
+    Train takes a second one, which cross-fitting needs, as far as that does not make it larger.
+    """
     groups = len(counts)
     order = rng.permutation(groups)
     rarest_first = np.argsort((counts > 0).sum(0), kind="stable")
     split = np.full(groups, -1)
 
-    def cover(name: int, most: int) -> None:
+    def cover(name: int, most: int, times: int = 1) -> None:
         for label in rarest_first:
             held = order[(split[order] < 0) & (counts[order, label] > 0)]
-            if len(held) and not counts[split == name, label].any() and (split == name).sum() < most:
+            shown_in = (counts[split == name, label] > 0).sum()
+            if len(held) and shown_in < times and (split == name).sum() < most:
                 split[held[0]] = name
 
     cover(0, groups - 2)
@@ -40,6 +44,7 @@ def _deal(counts: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int
     train = max(int((split == 0).sum()), groups - 2 * least)
     val = (groups - train) // 2
     test = groups - train - val
+    cover(0, train, times=2)
     cover(2, test)
     cover(1, val)
     sizes = np.array([train, val, test]) - [(split == name).sum() for name in range(3)]
@@ -51,15 +56,16 @@ def split_groups(counts: NDArray[np.int64], rng: np.random.Generator) -> NDArray
     """Share groups out to train, val and test, about 60/20/20, each class in train and, where it can be, in the others.
 
     `counts` [G, C]: images by group and class, G >= 3. Returns [G], an index into `SPLITS`; no split is empty. The best
-    of `TRIALS` random deals: fewest classes missing from train, then from val and test, then nearest to the shares in
-    the images of each class.
+    of `TRIALS` random deals: fewest classes missing from train, then in one training group only, which cross-fitting
+    cannot use, then missing from val and test, then nearest to the shares in the images of each class.
     """
     totals = counts.sum(0)
 
-    def cost(split: NDArray[np.int64]) -> tuple[int, int, float]:
+    def cost(split: NDArray[np.int64]) -> tuple[int, int, int, float]:
         held = np.stack([counts[split == name].sum(0) for name in range(3)])
         away = np.abs(held / np.maximum(totals, 1) - np.array(SHARES)[:, None]).sum()
-        return int((held[0] == 0).sum()), int((held[1:] == 0).sum()), float(away)
+        shown_in = (counts[split == 0] > 0).sum(0)
+        return int((shown_in == 0).sum()), int((shown_in == 1).sum()), int((held[1:] == 0).sum()), float(away)
 
     return min((_deal(counts, rng) for _ in range(TRIALS)), key=cost)
 
@@ -138,7 +144,14 @@ def _from_csv(files: list[str], path: Path) -> tuple[dict[str, str], dict[str, S
 
 
 def scan_folders(folder: Path, groups: str | None, seed: int) -> Scan:
-    """Find the images in class folders and collect every problem rather than the first. Opens no image."""
+    """Find the images in class folders and collect every problem rather than the first. Opens no image.
+
+    `groups`: a CSV, recognised by its ending and relative to `folder`, with `file,group` and perhaps `split`; or a
+    regular expression, searched in each file's path relative to `folder`, whose first group is the patient. A split
+    that neither the folders nor the CSV give is drawn by group (`split_groups`), deterministically in `seed`. Problems:
+    no folder, images or groups; a bad expression; a file without a group; fewer than `MIN_GROUPS` groups; and all that
+    `saadi.data.table.check_frames` refuses.
+    """
     if problem := check_folder(folder):
         return Scan(problems=(problem,))
     if not groups:
@@ -184,15 +197,3 @@ def _draw(found: list[Found], owner: dict[str, str], seed: int) -> tuple[dict[st
     shares = ", ".join(f"{count} {name}" for name, count in zip(SPLITS, np.bincount(split, minlength=3), strict=True))
     note = f"no split is given: {len(names)} groups were shared out by seed {seed} ({shares})"
     return {file: SPLITS[split[g]] for (file, _, _), g in zip(found, group, strict=True)}, note
-
-
-def read_folders(folder: Path, groups: str | None, seed: int) -> tuple[LabelSpace, list[Frame]]:
-    """The classes and frames of a folder of class folders.
-
-    `groups`: a CSV, recognised by its ending and relative to `folder`, with `file,group` and perhaps `split`; or a
-    regular expression, searched in each file's path relative to `folder`, whose first group is the patient. A split
-    that neither the folders nor the CSV give is drawn by group (`split_groups`), deterministically in `seed`.
-    Raises `BadInput` with the first problem: no folder, images or groups; a bad expression; a file without a group;
-    fewer than `MIN_GROUPS` groups; and all that `saadi.data.table.check_frames` refuses.
-    """
-    return scan_folders(folder, groups, seed).accept()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Iterable
@@ -34,6 +35,12 @@ def find_outside(path: Path, root: Path) -> None:
         inside = False
     if not inside:
         raise BadInput(f"{path}: lies outside the data folder {root}; move the image into the folder")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from saadi.config import PhantomConfig
 from saadi.data import Dataset
 from saadi.errors import BadInput
-from saadi.records import SPLITS, Frame, LabelSpace, Split
+from saadi.records import SPLITS, Frame, LabelSpace, Split, by_label
 from saadi.seeds import numpy_rng
 from saadi.worlds.phantom import DIFFICULTY, INSTRUMENTS
 from saadi.worlds.scene import Look, draw_look, render
@@ -125,21 +125,24 @@ def oracle_images(count: int, size: int, seed: int) -> tuple[NDArray[np.uint8], 
 
 
 def fresh_images(
-    config: PhantomConfig, size: int, seed: int, patients: Collection[str], count: int
+    config: PhantomConfig, size: int, seed: int, patients: Collection[str], per_class: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.str_]]:
-    """New images of training patients, as often as (class, patient) occurs in train: the yardstick of memorisation.
+    """New images of training patients, equally many of each class: the yardstick of memorisation.
 
-    `patients`: names of training patients, e.g. all of them. Returns images uint8 RGB [count, size, size, 3], class ids
-    [count] and groups [count]. Raises `ValueError` if no training image is of these patients.
+    Within a class, each patient is seen as often as in train. `patients`: names of training patients, e.g. all of them.
+    Returns images uint8 RGB [N, size, size, 3], class ids [N] and groups [N], class by class, `per_class` of each; a
+    class that none of the patients shows in train is left out. Raises `ValueError` if that leaves none.
     """
-    pool = [frame for frame in _train_frames(config, seed) if frame.group in patients]
-    if not pool:
+    pools = by_label([frame for frame in _train_frames(config, seed) if frame.group in patients])
+    if not pools:
         raise ValueError(f"none of {sorted(patients)} is a training patient with images")
-    order = numpy_rng(seed, "phantom", "fresh").permutation(len(pool))
-    chosen = [pool[order[i % len(pool)]] for i in range(count)]
-    images = np.empty((count, size, size, 3), np.uint8)
-    for i, frame in enumerate(chosen):
-        rng = numpy_rng(seed, "phantom", "fresh", i)
-        images[i] = render(INSTRUMENTS[SPACE.id(frame.label)], _look(seed, frame.group), rng, size, DIFFICULTY).image
+    images = np.empty((len(pools) * per_class, size, size, 3), np.uint8)
+    chosen: list[Frame] = []
+    for label, pool in pools.items():
+        tool, order = INSTRUMENTS[SPACE.id(label)], numpy_rng(seed, "phantom", "fresh", label).permutation(len(pool))
+        for i in range(per_class):
+            frame, rng = pool[order[i % len(pool)]], numpy_rng(seed, "phantom", "fresh", label, i)
+            images[len(chosen)] = render(tool, _look(seed, frame.group), rng, size, DIFFICULTY).image
+            chosen.append(frame)
     labels = np.array([SPACE.id(frame.label) for frame in chosen], np.int64)
     return images, labels, np.array([frame.group for frame in chosen])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,16 @@ import numpy as np
 from saadi.data import Dataset
 from saadi.data.load import load_dataset
 from saadi.records import Frame, LabelSpace, read_records, write_atomic, write_records
-from saadi.store import Run
+from saadi.store import Run, digest, save_array
 from saadi.training import Progress
+
+PHANTOM_CODE = ("data/phantom.py", "worlds/phantom.py", "worlds/scene.py", "worlds/tools.py")
+"""What renders the phantom, within the package: with other code, the same settings give other images."""
+
+
+def phantom_code() -> str:
+    """A fingerprint of the code that renders the phantom."""
+    return digest([(files("saadi") / name).read_text(encoding="utf-8") for name in PHANTOM_CODE])
 
 
 def prepare_data(run: Run) -> Dataset:
@@ -20,11 +29,12 @@ def prepare_data(run: Run) -> Dataset:
 
     def make(folder: Path, progress: Progress) -> None:
         dataset = load_dataset(config.data, config.seed, progress)
-        np.save(folder / "images.npy", dataset.images)
+        save_array(folder / "images.npy", dataset.images)
         write_records(folder / "frames.jsonl", dataset.frames)
         write_atomic(folder / "space.json", json.dumps({"names": dataset.space.names, "notes": dataset.notes}))
 
-    return read_data(run.stage("data", make, settings=[config.data.model_dump(mode="json"), config.seed]))
+    code = phantom_code() if config.data.source == "phantom" else None
+    return read_data(run.stage("data", make, settings=[config.data.model_dump(mode="json"), config.seed, code]))
 
 
 def read_data(folder: Path) -> Dataset:

@@ -143,7 +143,11 @@ def is_file(path: Path) -> bool:
 
 
 def scan_table(folder: Path) -> Scan:
-    """Read `labels.csv` in a data folder and collect every problem rather than the first. Opens no image."""
+    """Read `labels.csv` in a data folder and collect every problem rather than the first. Opens no image.
+
+    Problems: a missing folder, table, column, value or file; an unknown split; a file listed twice or outside the
+    folder; a group in two splits; only one class; a class without training images.
+    """
     if problem := check_folder(folder):
         return Scan(problems=(problem,))
     table = folder / "labels.csv"
@@ -173,12 +177,3 @@ def scan_table(folder: Path) -> Scan:
             "files are missing); `file` is relative to that folder"
         )
     return Scan(tuple(present), (*problems, *check_frames(frames, str(table))))
-
-
-def read_table(folder: Path) -> tuple[LabelSpace, list[Frame]]:
-    """The classes and frames of a data folder with a `labels.csv`.
-
-    Raises `BadInput` with the first problem: a missing folder, table, column, value or file; an unknown split; a file
-    listed twice or outside the folder; a group in two splits; only one class; a class without training images.
-    """
-    return scan_table(folder).accept()

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from saadi.alignment.lora import apply_adapter
 from saadi.config import LABEL, RunConfig
 from saadi.data import Dataset
 from saadi.diffusion.base import prompt_table, train_denoiser
@@ -25,11 +24,12 @@ from saadi.diffusion.generator import (
     load_generator,
     save_generator,
 )
+from saadi.diffusion.lora import apply_adapter
 from saadi.errors import BadInput
 from saadi.foundation import foundation_folder
 from saadi.records import LabelSpace, Sample, read_records, write_records
 from saadi.seeds import seed_of
-from saadi.store import Run
+from saadi.store import Run, file_digest
 from saadi.training import Progress, Recipe, write_log
 
 
@@ -45,13 +45,18 @@ def prompts_of(config: RunConfig, space: LabelSpace) -> list[str]:
     return [config.base.prompt.replace(LABEL, name) for name in space.names]
 
 
+def start_folder(config: RunConfig) -> Path:
+    """The folder of the model stage 1 starts from."""
+    return foundation_folder() if config.base.model == "tiny" else Path(config.base.model)
+
+
 def open_start(config: RunConfig, labels: Sequence[str]) -> Generator:
     """The model stage 1 starts from: a Stable Diffusion folder, or the foundation, to which `labels` are new words."""
-    if config.base.model != "tiny":
-        return load_generator(Path(config.base.model))
-    generator = load_generator(foundation_folder())
-    # The pipeline draws what the UNet's configuration says; the tiny one has no size of its own.
+    generator = load_generator(start_folder(config))
+    # The stock pipeline draws at the size the UNet's configuration says: the run's, whatever the model was made for.
     generator.unet.register_to_config(sample_size=config.data.size // generator.pipeline().vae_scale_factor)
+    if config.base.model != "tiny":
+        return generator
     if config.base.from_scratch:
         torch.manual_seed(seed_of(config.seed, "scratch"))
         fresh = build_tiny()
@@ -86,7 +91,10 @@ def train_base(run: Run, data: Dataset) -> None:
         write_log(folder / "log.jsonl", rows)
         (folder / "checkpoint.safetensors").unlink(missing_ok=True)
 
-    settings = [config.base.model_dump(mode="json"), config.seed, config.threads]
+    # A user's own folder may be gone when a finished base is resumed; the shipped one comes with each installation.
+    shipped = sorted(foundation_folder().glob("*/*.safetensors")) if config.base.model == "tiny" else []
+    weights = [file_digest(path) for path in shipped]
+    settings = [config.base.model_dump(mode="json"), config.seed, config.threads, weights]
     run.stage("base", make, settings=settings, inputs=["data"])
 
 

@@ -6,17 +6,13 @@ Distances are worked out `chunk` rows at a time, so memory grows with N, not wit
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from saadi.errors import BadInput
 from saadi.evaluation.metrics import Floats
-
-Features = NDArray[np.floating[Any]]
+from saadi.features import Features, check_features, check_widths, slices
 
 
 class Fidelity(NamedTuple):
@@ -29,27 +25,6 @@ class Fidelity(NamedTuple):
 
 NEIGHBOURS = 5
 """The k of precision, recall and coverage: each side needs one image more."""
-
-
-def check_features(name: str, features: Features, least: int) -> Floats:
-    """`features` [N, D] as float64. Raises `BadInput` on fewer than `least` rows, another shape, nan or infinity."""
-    values = np.asarray(features, np.float64)
-    if values.ndim != 2 or len(values) < least:
-        raise BadInput(f"{name} features: shape {values.shape}; give [N, D] of at least {least} images")
-    if not np.isfinite(values).all():
-        raise BadInput(f"{name} features: some are nan or infinite; check the network that made them")
-    return values
-
-
-def check_widths(first: Floats, second: Floats) -> None:
-    """Raise `BadInput` unless both feature sets have the same width."""
-    if first.shape[1] != second.shape[1]:
-        raise BadInput(f"features: {first.shape[1]} and {second.shape[1]} wide; make both with the same network")
-
-
-def slices(length: int, chunk: int) -> Iterator[slice]:
-    """Consecutive slices of at most `chunk` that cover 0 .. length."""
-    return (slice(start, start + chunk) for start in range(0, length, chunk))
 
 
 def kid(real: Features, fake: Features, degree: int = 3, chunk: int = 1024) -> float:
@@ -74,6 +49,16 @@ def kid(real: Features, fake: Features, degree: int = 3, chunk: int = 1024) -> f
         return (between(a, a) - own) / (len(a) * (len(a) - 1))
 
     return within(x) + within(y) - 2 * between(x, y) / (len(x) * len(y))
+
+
+def cosine_kid(real: Features, fake: Features) -> float:
+    """`kid` of unit-length features [N, D] and [M, D], scaled by sqrt(D): its kernel is (cosine + 1)^3.
+
+    Left at length 1, x.y / D is at most 1 / D, where the cubic kernel is as good as straight: sets of equal mean would
+    count as alike however their spread differs. Raises `BadInput` as `kid` does.
+    """
+    width = real.shape[-1]
+    return kid(real * np.sqrt(width), fake * np.sqrt(width))
 
 
 def _radii(features: Floats, k: int, chunk: int) -> Floats:

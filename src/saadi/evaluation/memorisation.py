@@ -10,18 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 
 from saadi.errors import BadInput
-from saadi.evaluation.fidelity import Features, check_features, check_widths, slices
 from saadi.evaluation.metrics import Floats, Ids, check_ids
-
-
-class Nearest(NamedTuple):
-    """For each of Q queries: `distance` [Q] to its nearest key, and `key` [Q], the index of that key."""
-
-    distance: Floats
-    key: NDArray[np.int64]
+from saadi.features import nearest as nearest
+from saadi.features import nearest_mirrored as nearest_mirrored
 
 
 class Memorised(NamedTuple):
@@ -29,35 +22,6 @@ class Memorised(NamedTuple):
 
     share: float
     threshold: float
-
-
-def nearest(queries: Features, keys: Features, chunk: int = 1024) -> Nearest:
-    """The nearest of `keys` [K, D] to each of `queries` [Q, D], by Euclidean distance; ties go to the first.
-
-    Features are taken as given: normalise them to length 1 for distances of 0 .. 2 that grow with the angle. Raises
-    `BadInput` on bad features.
-    """
-    asked, known = check_features("query", queries, 1), check_features("training", keys, 1)
-    check_widths(asked, known)
-    distance, key = np.empty(len(asked)), np.empty(len(asked), np.int64)
-    for rows in slices(len(asked), chunk):
-        block = cdist(asked[rows], known)
-        key[rows] = block.argmin(1)
-        distance[rows] = block.min(1)
-    return Nearest(distance, key)
-
-
-def nearest_mirrored(queries: Features, keys: Features, keys_mirrored: Features, chunk: int = 1024) -> Nearest:
-    """`nearest`, to a training image or to its mirror image: a flipped copy is a copy.
-
-    `keys_mirrored` [K, D]: the features of the mirrored images, in the order of `keys`; `key` indexes either. Raises
-    `BadInput` if there are not as many of both.
-    """
-    if len(keys) != len(keys_mirrored):
-        raise BadInput(f"training features: {len(keys)}, mirrored {len(keys_mirrored)}; give one of each an image")
-    plain, mirrored = nearest(queries, keys, chunk), nearest(queries, keys_mirrored, chunk)
-    flipped = mirrored.distance < plain.distance
-    return Nearest(np.where(flipped, mirrored.distance, plain.distance), np.where(flipped, mirrored.key, plain.key))
 
 
 def near_copies(distances: Floats, threshold: float | Floats) -> NDArray[np.bool_]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,7 @@ from saadi import features
 from saadi.data import Dataset
 from saadi.evaluation.arms import Arm, predict
 from saadi.evaluation.metrics import balanced_accuracy, calibration_error, confusion, macro_f1, rare_classes
-from saadi.evaluation.statistics import Bootstrap, crossed_bootstrap
+from saadi.evaluation.statistics import Bootstrap, crossed_bootstrap, holm
 from saadi.records import Split, write_atomic
 from saadi.store import Run, digest, file_digest, read_manifests, versions
 
@@ -57,13 +60,13 @@ def gather(run: Run, data: Dataset, arms: Sequence[Arm], mixing: Mapping[str, fl
 
 
 def _gains(boot: Bootstrap, names: Sequence[str], rare: Sequence[int]) -> dict[str, Any]:
-    """Every arm against `real`; every round against the rivals and the round before."""
+    """Every arm against `real`; every round against the rivals and the round before; `p_holm` allows for them all."""
     wanted = [(name, "real") for name in names if name != "real"]
     for name in names:
         if name.startswith("round-"):
             before = f"round-{int(name[6:]) - 1}"
             wanted += [(name, other) for other in ("unaligned", "rejection", "winners", before) if other in names]
-    gains = {}
+    gains: dict[str, Any] = {}
     for arm, other in wanted:
         mean, (low, high) = boot.difference(arm, other)
         rare_mean, rare_interval = boot.difference(arm, other, rare)
@@ -74,7 +77,8 @@ def _gains(boot: Bootstrap, names: Sequence[str], rare: Sequence[int]) -> dict[s
             "rare": rare_mean,
             "rare_ci95": list(rare_interval),
         }
-    return gains
+    adjusted = holm({name: gain["p"] for name, gain in gains.items()})
+    return {name: gain | {"p_holm": adjusted[name]} for name, gain in gains.items()}
 
 
 def _arm(
@@ -95,7 +99,7 @@ def _arm(
         "ci95": list(estimate.interval),
         "rare_mean": rare_estimate.mean,
         "rare_ci95": list(rare_estimate.interval),
-        "per_class": {name: None if np.isnan(value) else value for name, value in by_class.items()},
+        "per_class": by_class,
         "per_seed": [balanced_accuracy(table) for table in tables],
         "macro_f1": float(np.mean([macro_f1(table) for table in tables])),
         "calibration_error": float(np.mean([calibration_error(labels, np.exp(one)) for one in log_probabilities])),
@@ -108,8 +112,17 @@ def _arm(
 
 
 def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) -> dict[str, Any]:
-    """Choose on val, read `test` if `final`, and write `results.json` and the predictions behind it."""
+    """Choose on val, read `test` if `final`, write `results.json` and the predictions behind it; returns the results.
+
+    They hold None where nothing was measured. Final results stay: without `final` they are returned as they are, and
+    those of stages since made anew, which the store has kept under another name, are named in a note.
+    """
     config, split = run.config, "test" if final else "val"
+    path = run.folder / "results.json"
+    if path.is_file() and not final:
+        before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if before["final"]:
+            return before
     choices = choose(run, data, arms)
     mixing: dict[str, float] = choices["mixing"]
     predictions = gather(run, data, arms, mixing, "test" if final else "val")
@@ -158,6 +171,7 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
         "synthetic": images["synthetic"],
         "features": features.NAME,
         "memorisation_yardstick": images["yardstick"],
+        "memorised_fresh": images["memorised_fresh"],
         "val_choices": choices,
         "critic": {key: value for key, value in critic.items() if key != "fold_of_group"},
         "seconds": _seconds(manifests),
@@ -165,16 +179,50 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
         "versions": versions(),
         "hashes": {
             "config": digest(config.model_dump(mode="json")),
-            "test_set": digest([vars(frame) for frame in data.frames if frame.split == "test"]),
+            "test_set": split_digest(data, "test"),
             "images": file_digest(run.path("data") / "images.npy"),
         },
-        "notes": list(data.notes),
+        "notes": [
+            *data.notes,
+            *(
+                f"{kept.name} holds final results of stages since made anew"
+                for kept in sorted(run.folder.glob("results-final-*.json"))
+            ),
+        ],
     }
-    folder = run.folder / "evaluation"
-    arrays: dict[str, Any] = {"labels": shown.labels, "groups": shown.groups, **predictions}
-    np.savez_compressed(folder / f"predictions-{split}.npz", **arrays)
-    write_atomic(run.folder / "results.json", json.dumps(results, indent=1))
-    return results
+    files = np.array([frame.file for frame in shown.frames])
+    arrays = {"files": files, "labels": shown.labels, "groups": shown.groups, **predictions}
+    _save_arrays(run.folder / "evaluation" / f"predictions-{split}.npz", arrays)
+    clean: dict[str, Any] = _without_nan(results)
+    write_atomic(path, json.dumps(clean, indent=1, allow_nan=False))
+    return clean
+
+
+def split_digest(data: Dataset, split: Split) -> str:
+    """SHA-256 of a split, image by image: names, labels, groups and pixels."""
+    found = hashlib.sha256()
+    for frame, image in zip(data.frames, data.images, strict=True):
+        if frame.split == split:
+            found.update(json.dumps(vars(frame), sort_keys=True).encode())
+            found.update(np.ascontiguousarray(image).tobytes())
+    return found.hexdigest()
+
+
+def _without_nan(value: Any) -> Any:
+    """A nested value with None for nan, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {key: _without_nan(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write an .npz so that it is there whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as handle:
+        np.savez_compressed(handle, allow_pickle=False, **arrays)
+    partial.replace(path)
 
 
 def _seconds(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

@@ -29,7 +29,7 @@ from saadi.training import Progress, Recipe, write_log
 from saadi.worlds.pretext import pretext_prompt, world_hash
 
 PROVENANCE = "provenance.json"
-SCENES = 60_000
+SCENES = 48_000
 DECODER_STEPS = 1500
 BACKBONE_STEPS = 3000
 BATCH = 64

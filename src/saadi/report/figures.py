@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
-from saadi.report.wording import duration, number, short, span
+from saadi.report.wording import duration, estimate, short
 
 INK, MUTED, PALE, SOFT, LINE, ACCENT = "#1c2127", "#5f6975", "#aab3bd", "#cdd4da", "#d9dee3", "#0b6e7f"
 _THEME = {INK: "--ink", MUTED: "--muted", LINE: "--line", ACCENT: "--accent", PALE: "--pale", SOFT: "--soft"}
@@ -49,7 +50,10 @@ _STYLE: Any = {
 
 @dataclass(frozen=True)
 class Interval:
-    """One row of a dot-and-interval plot, in points; `dots`: single trainings; `strong`: drawn in the accent colour."""
+    """One row of a dot-and-interval plot, in points, nan where nothing was measured.
+
+    `dots`: single trainings; `strong`: drawn in the accent colour.
+    """
 
     name: str
     mean: float
@@ -127,8 +131,7 @@ def intervals(rows: Sequence[Interval], title: str, label: str, zero: bool = Fal
             axes.plot([row.low, row.high], [y, y], color=colour, lw=2.4, solid_capstyle="round")
             axes.plot(row.dots, [y + 0.3] * len(row.dots), "|", color=colour, ms=4, alpha=0.7)
             axes.plot([row.mean], [y], "o", color=colour, ms=6.5)
-            value = number(row.mean, scale=1, sign=zero)
-            _beside(axes, y, f"{value}  ({span((row.low, row.high), scale=1)})", row.strong)
+            _beside(axes, y, estimate(row.mean, (row.low, row.high), scale=1, sign=zero), row.strong)
         if zero:
             axes.axvline(0, color=INK, lw=0.9)
         _rows(axes, [row.name for row in rows], title)
@@ -140,7 +143,7 @@ def bars(
 ) -> Markup:
     """Horizontal bars: a group for every name, a bar for each of up to four series, the last in the accent colour.
 
-    The names of the `marked` rows are bold.
+    The names of the `marked` rows are bold. A row that is nan in all series is said to be not measured.
     """
     colours = [*(MUTED, PALE, SOFT)[: len(series) - 1], ACCENT]
     thick = 0.8 / max(len(series), 1)
@@ -150,6 +153,9 @@ def bars(
             offsets = [y - 0.4 + thick * (k + 0.5) for y in range(len(names))]
             axes.barh(offsets, values, height=thick * 0.86, color=colour, label=name)
         _rows(axes, names, title)
+        for y in range(len(names)):
+            if all(math.isnan(values[y]) for values in series.values()):
+                axes.text(1, y, "not measured", va="center", fontsize=9, color=MUTED)
         axes.set_xlim(0, 100)
         for y in marked:
             axes.get_yticklabels()[y].set_fontweight("bold")

@@ -20,11 +20,14 @@ from saadi.report.wording import (
     arm_name,
     contrast_name,
     duration,
+    estimate,
     headline,
     interval_of,
     last_round,
+    measured,
     number,
     span,
+    unseen,
     verdict,
 )
 
@@ -40,10 +43,10 @@ def results_table(results: dict[str, Any]) -> str:
     )
     rows = [head]
     for arm, row in results.get("arms", {}).items():
-        gain = results.get("gains", {}).get(f"{arm} - real")
-        value, rare = (f"{number(row.get(key))} ({span(row.get(ci))})" for key, ci in (_MAIN, _RARE))
-        over = f"{number(gain.get('mean'), sign=True)} ({span(gain.get('ci95'))})" if gain else ""
-        rows.append((arm, value, rare, over, str(row.get("n_generated", ""))))
+        gain = (results.get("gains") or {}).get(f"{arm} - real")
+        value, rare = (estimate(row.get(key), row.get(ci)) for key, ci in (_MAIN, _RARE))
+        over = estimate(gain.get("mean"), gain.get("ci95"), sign=True) if gain else ""
+        rows.append((arm, value, rare, over, number(row.get("n_generated"), 0, 1)))
     widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
@@ -80,13 +83,17 @@ def grids(run: Run) -> list[dict[str, Any]]:
     return out
 
 
-def _seen(score: Score | None, classes: Sequence[str]) -> dict[str, Any]:
-    parts = score.parts if score else {}
+def _seen(score: Score | None, classes: Sequence[str]) -> dict[str, Any] | None:
+    """What the critic saw in a sample: the class it judged it to be, the probabilities of that and of the meant one."""
+    if score is None:
+        return None
+    seen = int(score.parts.get("seen", -1))
     return {
-        "value": score.value if score else None,
-        "right": score is not None and score.right,
-        "sees": sorted(((value, name) for name, value in parts.items() if name in classes), reverse=True)[:2],
-        "rest": [(name, value) for name, value in parts.items() if name not in classes][:3],
+        "value": score.value,
+        "right": score.right,
+        "judged": classes[seen] if 0 <= seen < len(classes) else None,
+        "sure": score.parts.get("seen_probability"),
+        "meant": score.parts.get("probability"),
     }
 
 
@@ -115,8 +122,8 @@ def neighbour_cards(run: Run, arm: str, most: int = 6) -> list[dict[str, Any]]:
 
 def _interval(name: str, row: Row, strong: bool) -> Interval:
     low, high = interval_of(row)
-    dots = tuple(100 * value for value in row.get("per_seed", ()))
-    return Interval(name, 100 * row["mean"], 100 * low, 100 * high, strong, dots)
+    dots = tuple(100 * measured(value) for value in row.get("per_seed", ()))
+    return Interval(name, 100 * measured(row.get("mean")), 100 * low, 100 * high, strong, dots)
 
 
 def result_plots(run: Run) -> dict[str, Markup]:
@@ -128,7 +135,8 @@ def result_plots(run: Run) -> dict[str, Markup]:
         rows = [_interval(arm_name(arm), row, arm == last) for arm, row in arms.items()]
         out["arms"] = figures.intervals(rows, f"{metric}, %", f"{metric} of every arm with 95 % intervals")
         picked = [arm for arm in ("real", "unaligned", "rejection", last) if arm in arms]
-        recall = {arm_name(str(arm)): [100 * arms[arm]["per_class"].get(c, 0.0) for c in run.classes] for arm in picked}
+        by_arm = {arm_name(str(arm)): arms[arm].get("per_class") or {} for arm in picked}
+        recall = {name: [100 * measured(values.get(c)) for c in run.classes] for name, values in by_arm.items()}
         rare = {k for k, name in enumerate(run.classes) if name in results.get("rare_classes", ())}
         names = [f"{name} ({count})" for name, count in run.counts.items()]
         out["bars"] = figures.bars(names, recall, rare, "recall, %", "recall by class and arm")
@@ -212,6 +220,7 @@ def write_page(run_folder: Path, out: Path | None = None) -> Path:
         near={arm: neighbour_cards(run, arm) for arm in order},
         stages=stages(run),
         last=last_round(arms),
+        unseen=unseen(run.results, next(iter(arms), "")),
         explained=ARMS,
     )
     path = out or run_folder / "report.html"

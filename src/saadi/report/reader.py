@@ -153,5 +153,5 @@ def read_run(folder: Path) -> Run:
         rounds=rounds,
         sets={at.parent.name: _records(at, Sample) for at in sorted(folder.glob("evaluation/sets/*/samples.jsonl"))},
         base_log=_rows(folder / "base/log.jsonl"),
-        neighbours=_json(folder / "evaluation/neighbours.json"),
+        neighbours=_json(folder / "evaluation/images/neighbours.json"),
     )

@@ -25,22 +25,35 @@ ARMS = {
     ),
     "round-k": ("aligned, round k", "Real images and images of the model after k rounds of alignment: the method."),
 }
-Verdict = Literal["gain", "harm", "none"]
+Verdict = Literal["gain", "harm", "none", "unmeasured"]
+
+
+def measured(value: object) -> float:
+    """A number of the results; nan where nothing was measured, for which results.json has null."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
 
 
 def number(value: object, digits: int = 1, scale: float = 100.0, sign: bool = False) -> str:
     """A number as text, by default a fraction in points, with a true minus sign; a dash where there is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    known = measured(value)
+    if not math.isfinite(known):
         return "–"
-    text = f"{value * scale:{'+' if sign else ''}.{digits}f}"
+    text = f"{known * scale:{'+' if sign else ''}.{digits}f}"
     return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
 
 
 def span(pair: object, scale: float = 100.0) -> str:
-    """An interval of fractions as text, by default in points: `1.2 to 7.0`."""
-    if not isinstance(pair, list | tuple) or len(pair) != 2:
+    """An interval of fractions as text, by default in points: `1.2 to 7.0`; a dash where there is none."""
+    if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(math.isfinite(measured(end)) for end in pair):
         return "–"
     return f"{number(pair[0], scale=scale)} to {number(pair[1], scale=scale)}"
+
+
+def estimate(mean: object, interval: object, scale: float = 100.0, sign: bool = False) -> str:
+    """A mean and its interval as text: `4.1 (1.2 to 7.0)`, or `not measured`."""
+    if not math.isfinite(measured(mean)):
+        return "not measured"
+    return f"{number(mean, scale=scale, sign=sign)} ({span(interval, scale)})"
 
 
 def duration(seconds: float) -> str:
@@ -78,13 +91,18 @@ def last_round(arms: Iterable[str]) -> str | None:
 
 def interval_of(row: Mapping[str, Any], key: str = "ci95") -> tuple[float, float]:
     """The interval of a row of results; not a number where it has none."""
-    low, high = row.get(key) or (math.nan, math.nan)
-    return float(low), float(high)
+    low, high = row.get(key) or (None, None)
+    return measured(low), measured(high)
 
 
 def verdict(gain: Mapping[str, Any], key: str = "ci95") -> Verdict:
-    """What an interval says of a difference: `gain` if all of it is above zero, `harm` if all below, else `none`."""
+    """What an interval says of a difference: `gain` if all of it is above zero, `harm` if all below, else `none`.
+
+    `unmeasured` where there is no interval.
+    """
     low, high = interval_of(gain, key)
+    if math.isnan(low) or math.isnan(high):
+        return "unmeasured"
     return "gain" if low > 0 else "harm" if high < 0 else "none"
 
 
@@ -101,35 +119,46 @@ def _basis(results: Mapping[str, Any]) -> str:
     return f"n = {images} of {groups}, {trainings}"
 
 
-def headline(results: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """The result in one sentence, and what has to be said beside it: the rivals and the rare classes.
+def unseen(results: Mapping[str, Any], arm: str) -> list[str]:
+    """The classes of which the results show no recall, since there was no image of them."""
+    recalls = (results.get("arms") or {}).get(arm, {}).get("per_class") or {}
+    return [name for name, value in recalls.items() if math.isnan(measured(value))]
 
-    The sentence is about the last round against real images alone, gain or not.
+
+def headline(results: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """The result in one sentence, and what has to be said beside it: the rivals, the rare and the unseen classes.
+
+    The sentence is about the last round against real images alone, gain or not, measured or not.
     """
-    arms, gains = results.get("arms", {}), results.get("gains", {})
+    arms, gains = results.get("arms") or {}, results.get("gains") or {}
     last, metric = last_round(arms), str(results.get("metric", "the metric")).replace("_", " ")
     gain = gains.get(f"{last} - real")
     if last is None or not gain:
         return "These results do not compare aligned images with real images alone.", []
-    who, size = f"ligned images ({last.replace('-', ' ')})", number(abs(gain["mean"]))
+    who, size = f"ligned images ({last.replace('-', ' ')})", number(abs(measured(gain.get("mean"))))
     basis = f"(95 % interval {span(gain.get('ci95'))}, {_basis(results)})"
-    change = f"changes by {number(gain['mean'], sign=True)} points against real images alone"
+    change = f"changes by {number(gain.get('mean'), sign=True)} points against real images alone"
     sentence = {
         "gain": f"A{who} add {size} points of {metric} over real images alone {basis}.",
         "harm": f"A{who} do harm: they cost {size} points of {metric} against real images alone {basis}.",
         "none": f"No gain shown: with a{who} {metric} {change}, and the interval includes zero {basis}.",
+        "unmeasured": f"How a{who} compare with real images alone was not measured ({_basis(results)}).",
     }[verdict(gain)]
     more = []
     for rival, name in (("unaligned", "unaligned images"), ("rejection", "rejection sampling with the same critic")):
         other = gains.get(f"{last} - {rival}")
-        if other:
+        if other and verdict(other) != "unmeasured":
             size, interval = number(abs(other["mean"])), f"(95 % interval {span(other.get('ci95'))})"
             tie = f"is not shown to differ from {name}: {number(other['mean'], sign=True)} points"
             said = {"gain": f"beats {name} by {size} points", "harm": f"falls {size} points behind {name}", "none": tie}
             more.append(f"Alignment {said[verdict(other)]} {interval}.")
-    rare = results.get("rare_classes", ())
-    if rare and gain.get("rare") is not None:
-        end = {"gain": "", "harm": ", a loss", "none": ", which includes zero"}[verdict(gain, "rare_ci95")]
-        points = f"{number(gain['rare'], sign=True)} points over real images alone"
+    absent, so = unseen(results, last), verdict(gain, "rare_ci95")
+    rare = [name for name in results.get("rare_classes", ()) if name not in absent]
+    if rare and so != "unmeasured":
+        end = {"gain": "", "harm": ", a loss", "none": ", which includes zero"}[so]
+        points = f"{number(gain.get('rare'), sign=True)} points over real images alone"
         more.append(f"Rare classes ({', '.join(rare)}): {points} (95 % interval {span(gain.get('rare_ci95'))}{end}).")
+    if absent:
+        kind = "test" if results.get("split") == "test" else "validation"
+        more.append(f"Not measured, since no {kind} image shows them: {', '.join(absent)}.")
     return sentence, more

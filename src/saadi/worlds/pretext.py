@@ -131,9 +131,9 @@ def _solid(rng: np.random.Generator, jaw: bool) -> Part:
 def _candidate(rng: np.random.Generator) -> Tool:
     jawed = rng.random() < 0.55
     parts = [_stroke(rng, jawed)]
-    for _ in range(int(rng.integers(0, 3))):
+    if rng.random() < 0.6:
         jaw = jawed and rng.random() < 0.5
-        parts.append(_solid(rng, jaw) if rng.random() < 0.65 else _stroke(rng, jaw))
+        parts.append(_solid(rng, jaw) if rng.random() < 0.85 else _stroke(rng, jaw))
     if rng.random() < 0.3:
         radius = round(rng.uniform(0.04, 0.09), 3)
         parts.append(

@@ -24,10 +24,10 @@ _ALBEDO = np.array([[0.78, 0.42, 0.38], [0.48, 0.17, 0.14], [0.86, 0.68, 0.34], 
 class Difficulty:
     """How hard a world is.
 
-    `occlusion`, `smoke`: probabilities. `blur`: the largest Gaussian sigma, `length`: the tip's least and most, `stray`:
-    how far the tip's middle lies from the image's at most, all in image fractions. `fold`: where along the tip a fold
-    of tissue begins, in tip lengths. `noise`: sigma of [0, 1]. `swing`: the shaft's largest angle with the horizontal,
-    `wrist`: the tip's with the shaft, in degrees.
+    `occlusion`, `smoke`: probabilities. `blur`: the largest Gaussian sigma, `length`: the tip's least and most,
+    `stray`: how far the tip's middle lies from the image's at most, all in image fractions. `fold`: where along the tip
+    a fold of tissue begins, in tip lengths. `noise`: sigma of [0, 1]. `swing`: the shaft's largest angle with the
+    horizontal, `wrist`: the tip's with the shaft, in degrees.
     """
 
     occlusion: float = 0.5
@@ -187,7 +187,7 @@ def _metal(distance: Field, tone: Field, look: Look, width: float, lamp: tuple[f
 
 
 def draw_pose(rng: np.random.Generator, tool: Tool, difficulty: Difficulty) -> Pose:
-    """A pose as a trocar allows it: the shaft comes from the left or, mirrored, from the right; most of the tip is seen."""
+    """A pose as a trocar allows it: the shaft comes from the left or, mirrored, from the right; the tip is in view."""
     left = rng.random() < 0.5
     swing, wrist = np.radians(rng.uniform(-1, 1, 2) * (difficulty.swing, difficulty.wrist))
     heading = float(swing) + (0.0 if left else math.pi)
