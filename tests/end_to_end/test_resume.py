@@ -68,6 +68,8 @@ def _made(folder: Path) -> dict[str, str]:
             hashes |= {
                 f"{name}/{key}": hashlib.sha256(tensor.tobytes()).hexdigest() for key, tensor in load_file(path).items()
             }
+        elif "-final-" in name:
+            continue  # results that a --redo set aside
         elif path.suffix in (".png", ".npy", ".npz", ".jsonl") and path.name not in ("log.jsonl", "test-reads.jsonl"):
             hashes[name] = file_digest(path)
     return hashes

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from saadi.evaluation.fidelity import kid, precision_recall_coverage
-from saadi.evaluation.memorisation import memorised_share, near_copies, nearest
+from saadi.evaluation.memorisation import memorised_share, near_copies
 from saadi.evaluation.metrics import (
     balanced_accuracy,
     calibration_error,
@@ -18,6 +18,7 @@ from saadi.evaluation.metrics import (
     rare_classes,
 )
 from saadi.evaluation.statistics import crossed_bootstrap, holm
+from saadi.features import nearest
 
 Ints = NDArray[np.int64]
 quick = settings(max_examples=25, deadline=None, derandomize=True)

@@ -108,6 +108,10 @@ def save_generator(generator: Generator, folder: Path) -> None:
     """Save in Stable Diffusion's format; `StableDiffusionPipeline.from_pretrained` opens it."""
     generator.pipeline().save_pretrained(folder, safe_serialization=True)
     _save_for_older_readers(generator.tokenizer, folder / "tokenizer")
+    for path in folder.glob("*/config.json"):  # where a part was loaded from is nobody's business
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _save_for_older_readers(tokenizer: CLIPTokenizer, folder: Path) -> None:

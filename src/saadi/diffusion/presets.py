@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+from diffusers.models.autoencoders.vae import EncoderTiny
 from tokenizers import AddedToken
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -13,7 +14,14 @@ from saadi.worlds.pretext import SYLLABLES, WORDS
 
 PROMPT_TOKENS = 40
 TEXT_WIDTH = 128
-LATENT_CHANNELS = 8
+PATCH_CHANNELS = 8
+"""Principal components of a cell's 4x4 pixels."""
+STEEL_CHANNELS = 4
+"""How much of each quarter of a cell is instrument."""
+LATENT_CHANNELS = PATCH_CHANNELS + STEEL_CHANNELS
+PATCH = 3 * 4 * 4
+FINDER_WIDTH = 32
+FINDER_BLOCKS = (0, 0, 3)
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 _WORDS = ("a", "an", "laparoscopic", "endoscopic", "image", "of", "surgical", "frame")
 
@@ -97,16 +105,21 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     return encoder
 
 
+def build_finder() -> EncoderTiny:
+    """An untrained encoder from pixels to `STEEL_CHANNELS`, of the autoencoder's own kind, so that it fits into it."""
+    return EncoderTiny(3, STEEL_CHANNELS, FINDER_BLOCKS, (FINDER_WIDTH,) * 3, "relu")
+
+
 def build_autoencoder() -> AutoencoderTiny:
     """An autoencoder from pixels to cells of 4x4, untrained.
 
-    Without blocks the encoder is linear: the foundation makes it the principal components of 4x4 patches, exactly, and
-    trains the decoder alone, which beats the linear way back because it sees the neighbouring cells.
+    Its encoder is wide enough for two side by side: the principal components of 4x4 patches, exactly, and
+    `build_finder`, which finds the instrument. The decoder beats the linear way back: it sees the neighbouring cells.
     """
     return AutoencoderTiny(
-        encoder_block_out_channels=(48, 48, 48),
+        encoder_block_out_channels=(PATCH + FINDER_WIDTH,) * 3,
         decoder_block_out_channels=(32, 32, 32),
-        num_encoder_blocks=(0, 0, 0),
+        num_encoder_blocks=FINDER_BLOCKS,
         num_decoder_blocks=(3, 2, 1),
         latent_channels=LATENT_CHANNELS,
         scaling_factor=2.0,

@@ -18,7 +18,7 @@ from saadi.diffusion.stages import Sampler, device_of, read_images
 from saadi.preferences import log_softmax
 from saadi.records import Sample, Split, by_label, read_records, write_records
 from saadi.seeds import seed_of
-from saadi.store import Run
+from saadi.store import Run, save_array
 from saadi.training import Progress
 
 
@@ -115,7 +115,7 @@ def train_arm(run: Run, data: Dataset, arm: Arm, share: float, seed: int) -> Non
             progress=progress,
         )
         save_classifier(folder / "model.safetensors", model)
-        np.save(folder / "val.npy", log_softmax(model.logits(val.images)))
+        save_array(folder / "val.npy", log_softmax(model.logits(val.images)))
 
     settings = [recipe.model_dump(mode="json"), share, seed, run.config.seed, run.config.threads]
     run.stage(training_stage(arm, share, seed), make, settings=settings, inputs=["data", *arm.inputs])

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from saadi.errors import BadInput
 from saadi.evaluation.metrics import Floats, Ids, check_ids
-from saadi.features import nearest as nearest
-from saadi.features import nearest_mirrored as nearest_mirrored
 
 
 class Memorised(NamedTuple):

@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny
+from diffusers.models.autoencoders.vae import EncoderTiny
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from saadi.diffusion.presets import build_autoencoder
+from saadi.diffusion.presets import PATCH, PATCH_CHANNELS, build_autoencoder, build_finder
+from saadi.foundation.pool import Pool
 from saadi.seeds import numpy_rng
 from saadi.training import Progress, Recipe, evaluating, fit
+from saadi.worlds.scene import TISSUES
 
 BATCH = 16
 HELD_OUT = 512
@@ -53,17 +56,17 @@ def pca_psnr(train: Tensor, test: Tensor, channels: int) -> float:
     return psnr((new - mean) @ basis.T @ basis + mean, new)
 
 
-def make_linear_encoder(model: AutoencoderTiny, images: Tensor) -> None:
-    """Set the encoder's four convolutions so that it computes principal components of 4x4 patches, exactly.
+def linear_encoder(images: Tensor, channels: int, scale: float) -> EncoderTiny:
+    """An encoder whose four convolutions compute principal components of 4x4 patches, exactly.
 
     Each channel is scaled by variance^(-1/4): half way to white. White latents would spend the UNet's effort on the
-    faintest detail, raw ones on the mean colour alone. Over all, latents times `scaling_factor` have unit variance.
+    faintest detail, raw ones on the mean colour alone. Over all, latents times `scale` have unit variance.
     """
-    channels, scale = model.config.latent_channels, model.config.scaling_factor
     mean, basis, variance = principal_components(images, channels)
     gain = variance**-0.25
     gain = gain / (gain.square() * variance).mean().sqrt() / scale
-    first, second, third, last = (layer for layer in model.encoder.layers)
+    encoder = EncoderTiny(3, channels, (0, 0, 0), (PATCH,) * 3, "relu")
+    first, second, third, last = encoder.layers
     for layer in (first, second, third, last):
         nn.init.zeros_(layer.weight)
     nn.init.zeros_(first.bias)
@@ -82,7 +85,51 @@ def make_linear_encoder(model: AutoencoderTiny, images: Tensor) -> None:
     # The encoder maps [-1, 1] to [0, 1] first: x = 2 y - 1.
     last.weight.data[:, :, 1, 1] = (2 * gain[:, None] * basis)[:, source]
     last.bias.data = -gain * (basis @ (mean + 1))
-    model.encoder.requires_grad_(False)
+    return encoder
+
+
+def _place(target: Tensor, part: Tensor, last: bool) -> None:
+    """Write `part` into the first, or last, output (and input) channels of a layer's weight or bias."""
+    corner = tuple(slice(-n, None) if last else slice(n) for n in part.shape[:2])
+    target.data[corner] = part.data
+
+
+def side_by_side(encoder: EncoderTiny, linear: EncoderTiny, finder: EncoderTiny) -> None:
+    """Set `encoder` so that its channels are those of `linear`, then those of `finder`, exactly.
+
+    Where `finder` has residual blocks, `linear`'s channels pass: they are pixels in [0, 1], to which a block whose
+    convolutions are zero is the identity, its last ReLU included.
+    """
+    single = [n for n, layer in encoder.layers.named_children() if isinstance(layer, nn.Conv2d)]
+    home = dict(zip(single, linear.layers, strict=True))
+    for name, target in encoder.named_parameters():
+        nn.init.zeros_(target)
+        _place(target, finder.get_parameter(name), last=True)
+        _, layer, kind = name.split(".", 2)
+        if layer in home:
+            _place(target, getattr(home[layer], kind), last=False)
+    encoder.requires_grad_(False)
+
+
+def steel(masks: NDArray[np.uint8]) -> Tensor:
+    """How much of each quarter cell is instrument, [N, 4, H / 4, W / 4] in [-1, 1], of a pool's `masks` [N, H, W]."""
+    tool = torch.from_numpy((masks >= len(TISSUES)).astype(np.float32))[:, None]
+    return 2 * nn.functional.pixel_unshuffle(nn.functional.avg_pool2d(tool, CELL // 2), 2) - 1
+
+
+def train_finder(pool: Pool, steps: int, checkpoint: Path, progress: Progress | None = None) -> EncoderTiny:
+    """Train the network that finds the instrument, on all but the last `HELD_OUT` scenes of the pool."""
+    torch.manual_seed(0)
+    finder = build_finder().to(memory_format=torch.channels_last)
+
+    def loss_at(step: int) -> Tensor:
+        index = np.sort(numpy_rng("finder", step).integers(0, len(pool.images) - HELD_OUT, 2 * BATCH))
+        error: Tensor = finder(to_signed(pool.images[index])) - steel(pool.masks[index])
+        return error.square().mean()
+
+    recipe = Recipe(steps=steps, lr=3e-3, weight_decay=1e-4)
+    fit({"finder": finder}, loss_at, recipe, checkpoint=checkpoint, every=250, progress=progress)
+    return finder
 
 
 def reconstruct(model: AutoencoderTiny, images: NDArray[np.uint8]) -> Tensor:
@@ -95,34 +142,41 @@ def reconstruct(model: AutoencoderTiny, images: NDArray[np.uint8]) -> Tensor:
 
 
 def train_autoencoder(
-    images: NDArray[np.uint8],
-    visible: NDArray[np.uint8],
-    steps: int,
-    checkpoint: Path,
-    progress: Progress | None = None,
+    pool: Pool, finder: EncoderTiny, steps: int, checkpoint: Path, progress: Progress | None = None
 ) -> tuple[AutoencoderTiny, list[dict[str, float]]]:
-    """Train on all but the last `HELD_OUT` scenes, on whose PSNR the log reports.
+    """Train the decoder on all but the last `HELD_OUT` scenes, on which the log reports PSNR and the finder's IoU.
 
-    Noise on the latents teaches the decoder to forgive the UNet's small errors. Where the class is seen (`visible`)
-    errors weigh three times.
+    The latents are known before anything is trained here: principal components of patches, then where the instrument
+    is, which the finder was taught. That gives a shape channels of its own, in which the UNet sees it whole, as
+    features beside the latents speed up diffusion elsewhere (Kouzelis et al., arXiv:2504.16064).
+
+    Noise on the latents teaches the decoder to forgive the UNet's small errors. Where the class is seen errors weigh
+    three times.
     """
     torch.manual_seed(0)
     model = build_autoencoder()
-    make_linear_encoder(model, to_signed(images[:2000]))
+    scale = model.config.scaling_factor
+    linear = linear_encoder(to_signed(pool.images[:2000]), PATCH_CHANNELS, scale)
+    finder.layers[-1].weight.data /= scale
+    finder.layers[-1].bias.data /= scale
+    side_by_side(model.encoder, linear, finder)
     model.to(memory_format=torch.channels_last)
-    test = np.array(images[-HELD_OUT:])
+    test, hidden = np.array(pool.images[-HELD_OUT:]), steel(pool.masks[-HELD_OUT:]) > 0
 
     def loss_at(step: int) -> Tensor:
-        index = np.sort(numpy_rng("autoencoder", step).integers(0, len(images) - HELD_OUT, BATCH))
-        x = to_signed(images[index])
-        focus = torch.from_numpy(visible[index].astype(np.float32) / 255)[:, None]
-        weight = 1 + 2 * nn.functional.interpolate(focus, scale_factor=x.shape[-1] // focus.shape[-1])
+        index = np.sort(numpy_rng("autoencoder", step).integers(0, len(pool.images) - HELD_OUT, BATCH))
+        x = to_signed(pool.images[index])
+        focus = torch.from_numpy(pool.visible[index].astype(np.float32) / 255)[:, None]
+        weight = 1 + 2 * nn.functional.interpolate(focus, scale_factor=CELL)
         z = model.encode(x).latents
         error: Tensor = model.decode(z + _LATENT_NOISE * torch.randn_like(z)).sample - x
         return (weight * (error.square() + 0.05 * error.abs())).mean()
 
     def watch(step: int) -> dict[str, float]:
-        return {"psnr": psnr(reconstruct(model, test), to_signed(test))}
+        with evaluating(model):
+            found = torch.cat([model.encode(to_signed(part)).latents[:, PATCH_CHANNELS:] for part in np.split(test, 8)])
+        both, either = ((found > 0) & hidden).sum(), ((found > 0) | hidden).sum()
+        return {"psnr": psnr(reconstruct(model, test), to_signed(test)), "finder_iou": float(both / either)}
 
     recipe = Recipe(steps=steps, lr=2e-3, weight_decay=1e-4)
     log, _ = fit({"vae": model}, loss_at, recipe, checkpoint=checkpoint, every=250, progress=progress, watch=watch)

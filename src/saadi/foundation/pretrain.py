@@ -13,7 +13,7 @@ import torch
 from diffusers import AutoencoderTiny
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from saadi.config import ClassifierConfig
 from saadi.critics.classifier import Labelled, train_classifier
@@ -21,26 +21,28 @@ from saadi.diffusion.base import train_denoiser
 from saadi.diffusion.generator import Generator, build_tiny, encode_images, load_generator, save_generator
 from saadi.errors import BadInput
 from saadi.foundation import backbone_path, foundation_folder
-from saadi.foundation.autoencoder import HELD_OUT, train_autoencoder
-from saadi.foundation.pool import TOOLS, pretext_tools, render_pool
+from saadi.foundation.autoencoder import HELD_OUT, train_autoencoder, train_finder
+from saadi.foundation.pool import TOOLS, Pool, pretext_tools, render_pool
 from saadi.records import write_atomic
 from saadi.store import Begin, versions
 from saadi.training import Progress, Recipe, write_log
 from saadi.worlds.pretext import pretext_prompt, world_hash
 
 PROVENANCE = "provenance.json"
-SCENES = 48_000
-DECODER_STEPS = 1500
+SCENES = 32_000
+FINDER_STEPS = 1200
+DECODER_STEPS = 1000
 BACKBONE_STEPS = 3000
 BATCH = 64
 FOCUS = 8.0
 """The error of a cell in which the tool's tip is seen weighs this much more: that is where the class is."""
 
 
-def _autoencoder(folder: Path, images: NDArray[np.uint8], visible: NDArray[np.uint8], begin: Begin) -> AutoencoderTiny:
+def _autoencoder(folder: Path, pool: Pool, begin: Begin) -> AutoencoderTiny:
     done = folder / "vae"
     if not done.exists():
-        model, log = train_autoencoder(images, visible, DECODER_STEPS, folder / "decoder.safetensors", begin("decoder"))
+        finder = train_finder(pool, FINDER_STEPS, folder / "finder.safetensors", begin("finder"))
+        model, log = train_autoencoder(pool, finder, DECODER_STEPS, folder / "decoder.safetensors", begin("decoder"))
         model.save_pretrained(folder / "vae-partial")
         write_log(folder / "decoder.jsonl", log)
         (folder / "vae-partial").rename(done)
@@ -152,20 +154,33 @@ def _commit() -> str | None:
     return done.stdout.strip() or None
 
 
+def grow(wide: nn.Module, narrow: nn.Module) -> None:
+    """Give a UNet of more latent channels the weights of one of fewer, whose channels come first."""
+    for name, old in narrow.named_parameters():
+        target = wide.get_parameter(name)
+        target.data[tuple(slice(n) for n in old.shape)] = old.data
+
+
 def _shipped(folder: Path) -> tuple[Generator, dict[str, Any]]:
     """The shipped foundation and its provenance, its autoencoder and backbone laid into `folder` as if made there."""
     shipped = foundation_folder()
     provenance = json.loads((shipped / PROVENANCE).read_text(encoding="utf-8"))
     generator = load_generator(shipped)
-    if generator.tokenizer.get_vocab() != (fresh := build_tiny()).tokenizer.get_vocab():
+    fresh = build_tiny()
+    if generator.tokenizer.get_vocab() != fresh.tokenizer.get_vocab():
         # The prompts have changed since: what hears them begins anew.
         generator.tokenizer, generator.text_encoder = fresh.tokenizer, fresh.text_encoder
         generator.unet.add_embedding = fresh.unet.add_embedding
-    if not (folder / "vae").exists():
-        generator.vae.save_pretrained(folder / "vae")
-        write_log(folder / "decoder.jsonl", [provenance["decoder"]])
+    if not backbone_path(folder).exists():
         shutil.copy(backbone_path(shipped), backbone_path(folder))
         write_atomic(folder / "backbone.json", json.dumps(provenance["backbone"]))
+    if generator.vae.config.latent_channels != fresh.vae.config.latent_channels:
+        # So have the latents: the autoencoder is made anew, and the UNet keeps what it knows of the channels it had.
+        grow(fresh.unet, generator.unet)
+        generator.vae, generator.unet = fresh.vae, fresh.unet
+    elif not (folder / "vae").exists():
+        generator.vae.save_pretrained(folder / "vae")
+        write_log(folder / "decoder.jsonl", [provenance["decoder"]])
     return generator, provenance
 
 
@@ -185,7 +200,7 @@ def pretrain(
     if passes <= before:
         raise BadInput(f"--passes {passes}: the shipped foundation has seen {before} already; ask for more")
     pool = render_pool(folder, SCENES, begin("pool"))
-    generator.vae = _autoencoder(folder, pool.images, pool.visible, begin)
+    generator.vae = _autoencoder(folder, pool, begin)
     train_backbone(pool.images, folder, begin("backbone"))
     latents = cache_latents(generator, pool.images, folder / "latents.npy")
     if compiled:
