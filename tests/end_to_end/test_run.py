@@ -283,8 +283,9 @@ def test_class_folders_with_patients_in_their_names(saadi: Command, table: Path,
         _, label, _ = file.stem.split("-")
         (table / label).mkdir(exist_ok=True)
         file.rename(table / label / file.name)
-        for extra in ("P5", "P6", "P7"):  # patients enough that every draw leaves enough images of a class in train
-            shutil.copy(table / label / file.name, table / label / f"{extra}-{file.name}")
+        pixels = np.asarray(Image.open(table / label / file.name))
+        for extra in (5, 6, 7):  # patients enough that every draw leaves enough images of a class in train
+            Image.fromarray(np.roll(pixels, extra, 0)).save(table / label / f"P{extra}-{file.name}")
     (table / "images").rmdir()
     data = {"source": "folders", "path": "table", "groups": r"/(P\d)", "size": 32}
     config = write_config(tmp_path / "config.yaml", data=data, **SMALL)

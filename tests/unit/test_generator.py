@@ -26,6 +26,7 @@ from saadi.diffusion.generator import (
     save_generator,
     unet_passes,
 )
+from saadi.diffusion.presets import LATENT_CHANNELS
 from saadi.errors import BadInput
 
 PROMPTS = ["a grasper", "a hook", "a grasper", "scissors"]
@@ -114,7 +115,7 @@ def test_encoded_images_are_the_autoencoders_latents_times_its_scale(generator: 
     with torch.no_grad():
         x = torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1
         expected = generator.vae.encode(x).latents * generator.vae.config.scaling_factor
-    assert latents.shape == (3, 8, 16, 16)
+    assert latents.shape == (3, LATENT_CHANNELS, 16, 16)
     assert not latents.requires_grad
     torch.testing.assert_close(latents, expected)
 
