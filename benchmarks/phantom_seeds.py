@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -23,15 +24,13 @@ from saadi.records import write_atomic
 GAINS = ("round-2 - unaligned", "round-2 - real", "round-2 - rejection", "round-2 - round-1", "unaligned - real")
 
 
-def summary(values: list[float]) -> dict[str, float | list[float]]:
-    """Mean and 95 % t-interval of one figure over pipeline seeds."""
-    data = np.array(values)
-    half = stats.t.ppf(0.975, len(data) - 1) * data.std(ddof=1) / np.sqrt(len(data)) if len(data) > 1 else float("nan")
-    return {
-        "mean": float(data.mean()),
-        "ci95": [float(data.mean() - half), float(data.mean() + half)],
-        "values": values,
-    }
+def summary(values: list[float]) -> dict[str, Any]:
+    """Mean and 95 % t-interval of one figure over pipeline seeds; one seed has no interval."""
+    data, interval = np.array(values), None
+    if len(data) > 1:
+        half = stats.t.ppf(0.975, len(data) - 1) * data.std(ddof=1) / np.sqrt(len(data))
+        interval = [float(data.mean() - half), float(data.mean() + half)]
+    return {"mean": float(data.mean()), "ci95": interval, "values": values}
 
 
 def main() -> None:
@@ -55,8 +54,8 @@ def main() -> None:
     write_atomic(arguments.out / "summary.json", json.dumps(table, indent=1) + "\n")
     for kind in ("arms", "gains"):
         for name, entry in table[kind].items():
-            low, high = entry["ci95"]
-            print(f"{name:<24} {100 * entry['mean']:6.1f}  ({100 * low:.1f} to {100 * high:.1f})")
+            interval = entry["ci95"] and "({:.1f} to {:.1f})".format(*(100 * bound for bound in entry["ci95"]))
+            print(f"{name:<24} {100 * entry['mean']:6.1f}  {interval or 'one seed'}")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ def run(
     config: RunConfig, folder: Path | None = None, *, final: bool = False, begin: Begin = silent,
     redo: Sequence[str] = (),
 ) -> dict[str, Any]:  # fmt: skip
-    """Run or resume the method in `folder`; returns the results. `final` reads the test set; else val is reported.
+    """Run or resume the method in `folder`; returns the results. `final` reads the test set; else val is reported, or
+    what an earlier final run found.
 
     Without a folder it is `runs/<the configuration's digest>`, so that the same configuration resumes. Raises
     `BadInput` for anything the user can mend.
