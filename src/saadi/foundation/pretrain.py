@@ -191,7 +191,7 @@ def pretrain(
 
     `from_shipped` begins with the installed weights, whose passes count towards `passes`: for going on where the caches
     of an earlier sitting are lost, with the optimiser's state. `compiled` has torch.compile fuse the UNet, which
-    asks for a C++ compiler and two minutes and saves a fifth of the rest. Raises `BadInput` if nothing is left to do.
+    asks for a C++ compiler and two minutes and saves a few per cent. Raises `BadInput` if nothing is left to do.
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0x5AAD1)
