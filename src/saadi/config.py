@@ -124,11 +124,17 @@ class AlignmentConfig(Part):
     beta: Positive = Field(
         0.5, description="of errors summed over the latent; equation 14 of Diffusion-DPO without its T"
     )
+    weighting: Literal["epsilon", "v"] = Field(
+        "v", description="whose errors are compared: v's weigh heavy noise more, where it is decided what is seen"
+    )
+    earliest: Fraction = Field(
+        0.3, lt=1.0, description="share of the schedule, at its quiet end, that is left out: there only grain differs"
+    )
     reference: Literal["base", "previous"] = Field("previous", description="what the policy is held to")
     rank: Count = Field(8, description="LoRA rank; alpha equals it")
     steps: Count = Field(60, description="optimiser steps a round, at most")
     pairs: Count = Field(16, description="pairs a step")
-    lr: Positive = Field(3e-4, description="peak learning rate")
+    lr: Positive = Field(1e-3, description="peak learning rate")
     sft: float = Field(0.25, ge=0.0, description="weight of the winner's denoising error beside the preference loss")
     bank: Count = Field(4, description="fixed (timestep, noise) draws for each held-out pair")
     stop_rise: float = Field(

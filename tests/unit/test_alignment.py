@@ -70,11 +70,12 @@ def test_loss_is_taken_per_pair_not_on_batch_means() -> None:
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_value_and_gradient_are_those_of_the_equation(prediction: str, schedule: Schedule) -> None:
-    """-log sigmoid(-beta [(|e - e_w|^2 - |e - e_ref,w|^2) - (|e - e_l|^2 - |e - e_ref,l|^2)]), in float64."""
+@pytest.mark.parametrize("weighting", ["epsilon", "v"])
+def test_value_and_gradient_are_those_of_the_equation(prediction: str, weighting: str, schedule: Schedule) -> None:
+    """-log sigmoid(-beta omega [(|e - e_w|^2 - |e - e_ref,w|^2) - (|e - e_l|^2 - |e - e_ref,l|^2)]), in float64."""
     schedule = replace(schedule, prediction=prediction)
     policy, reference, beta = Plain(1), Plain(2), 0.03
-    bank = make_bank(reference, schedule, TRAIN, 2, seed=6)
+    bank = make_bank(reference, schedule, TRAIN, 2, seed=6, weighting=weighting)
     p, k = every_draw(4, 2)
     loss = dpo(bank_errors(policy, schedule, TRAIN, bank, p, k), beta).mean()
     loss.backward()  # type: ignore[no-untyped-call]
@@ -94,7 +95,7 @@ def test_value_and_gradient_are_those_of_the_equation(prediction: str, schedule:
             said = net(x_t, t, TRAIN.embedding[pair : pair + 1].double()).sample
             implied = said if prediction == "epsilon" else signal.sqrt() * said + (1 - signal).sqrt() * x_t
             squares: Tensor = (eps - implied).square()
-            return squares.sum()
+            return squares.sum() / (signal if weighting == "v" else 1)
 
         winner, loser = TRAIN.winner[pair], TRAIN.loser[pair]
         better = error(exact, winner) - error(exact_reference, winner).detach()
@@ -170,6 +171,8 @@ def test_winner_and_loser_share_noise_timestep_and_condition(prediction: str, sc
 def test_every_pair_sees_a_timestep_of_each_stratum_and_noise_of_its_own(schedule: Schedule) -> None:
     bank = make_bank(Plain(1), schedule, TRAIN, 4, seed=6)
     assert torch.equal(bank.timesteps // 250, torch.arange(4).expand(4, 4))
+    late = make_bank(Plain(1), schedule, TRAIN, 4, seed=6, earliest=0.5)
+    assert torch.equal((late.timesteps - 500) // 125, torch.arange(4).expand(4, 4))
     noise = bank.noise(*every_draw(4, 4), torch.Size(SHAPE))
     assert len({tuple(row.flatten().tolist()) for row in noise}) == 16
     assert torch.equal(bank.noise(torch.tensor([2]), torch.tensor([1]), torch.Size(SHAPE))[0], noise[9])

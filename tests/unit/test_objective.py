@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from saadi.diffusion.objective import Schedule, epsilon_errors, noised, target
+from saadi.diffusion.objective import Schedule, epsilon_errors, error_weight, noised, target
 
 ALPHA_BAR = torch.tensor([0.9, 0.5, 0.1])
 EPSILON, VELOCITY = Schedule(ALPHA_BAR, "epsilon"), Schedule(ALPHA_BAR, "v_prediction")
@@ -49,6 +49,17 @@ def test_velocity_error_times_alpha_bar_is_the_epsilon_error() -> None:
     torch.testing.assert_close(
         epsilon_errors(EPSILON, implied, X0, NOISE, T), epsilon_errors(VELOCITY, velocity, X0, NOISE, T)
     )
+
+
+def test_weights_turn_the_errors_of_either_kind_of_network_into_those_of_v() -> None:
+    velocity = target(VELOCITY, X0, NOISE, T) + OFF
+    own = OFF.square().flatten(1).sum(1)
+    a, s = VELOCITY.signal(T).sqrt(), (1 - VELOCITY.signal(T)).sqrt()
+    implied = a * velocity + s * noised(VELOCITY, X0, NOISE, T)
+    for schedule, said in ((VELOCITY, velocity), (EPSILON, implied)):
+        errors = epsilon_errors(schedule, said, X0, NOISE, T) * error_weight(schedule, T, "v")
+        torch.testing.assert_close(errors, own, rtol=1e-4, atol=0)
+    assert torch.equal(error_weight(VELOCITY, T, "epsilon"), torch.ones(3))
 
 
 @pytest.mark.parametrize("side", [2, 4])

@@ -1,8 +1,9 @@
 """Preference objectives as pure functions of denoising errors.
 
-All errors are ||eps - eps_theta||^2 *summed* over the latent, float32, one a pair [B]. beta multiplies such sums: with
-errors averaged over D latent elements, as several public scripts have it, the same beta is D times larger; and for
-v-prediction the errors are converted to epsilon's first (`diffusion.objective.epsilon_errors`).
+All errors are omega_t ||eps - eps_theta||^2 *summed* over the latent, float32, one a pair [B]. beta multiplies such
+sums: with errors averaged over D latent elements, as several public scripts have it, the same beta is D times larger.
+For v-prediction the errors are converted to epsilon's first (`diffusion.objective.epsilon_errors`); omega_t then is 1,
+or turns the errors of either kind of network into v's (`diffusion.objective.error_weight`).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from saadi.alignment.objectives import OBJECTIVES, Errors, implicit_margin, sft
 from saadi.config import AlignmentConfig
 from saadi.diffusion.lora import add_adapter
-from saadi.diffusion.objective import Schedule, epsilon_errors, noised
+from saadi.diffusion.objective import Schedule, epsilon_errors, error_weight, noised
 from saadi.errors import BadInput
 from saadi.seeds import numpy_rng, seed_of, torch_rng
 from saadi.training import Progress, Recipe, fit
@@ -52,12 +52,14 @@ class PairBatch:
 class Bank:
     """Fixed draws for each pair: timesteps [P, K], noise keys, and the reference's errors [P, K] on winner and loser.
 
-    Winner and loser share timestep and noise. The reference is stated once, here, before any adapter exists, so it
-    cannot drift: not by an adapter left on, nor by resuming from a half-trained model.
+    `weighting` says whose errors, `epsilon`'s or `v`'s. Winner and loser share timestep and noise. The reference is
+    stated once, here, before any adapter exists, so it cannot drift: not by an adapter left on, nor by resuming from a
+    half-trained model.
     """
 
     timesteps: Tensor
     seed: int
+    weighting: str
     reference_winner: Tensor
     reference_loser: Tensor
 
@@ -71,22 +73,36 @@ class Bank:
 
 
 def pair_errors(
-    unet: nn.Module, schedule: Schedule, pairs: PairBatch, noise: Tensor, t: Tensor
+    unet: nn.Module, schedule: Schedule, pairs: PairBatch, noise: Tensor, t: Tensor, weighting: str = "epsilon"
 ) -> tuple[Tensor, Tensor]:
-    """Epsilon errors [B] on winners and on losers, from one batched pass at shared `noise` and timesteps `t` [B]."""
+    """Errors [B] on winners and on losers, from one batched pass at shared `noise` and timesteps `t` [B]."""
     both, twice = torch.cat([pairs.winner, pairs.loser]), torch.cat([t, t])
     shared = torch.cat([noise, noise])
     prediction = unet(noised(schedule, both, shared, twice), twice, torch.cat([pairs.embedding] * 2)).sample
-    winner, loser = epsilon_errors(schedule, prediction, both, shared, twice).chunk(2)
+    errors = epsilon_errors(schedule, prediction, both, shared, twice) * error_weight(schedule, twice, weighting)
+    winner, loser = errors.chunk(2)
     return winner, loser
 
 
-def make_bank(reference: nn.Module, schedule: Schedule, pairs: PairBatch, draws: int, seed: int) -> Bank:
-    """Draw `draws` stratified timesteps and noises for each pair and compute the reference's errors, once."""
+def make_bank(
+    reference: nn.Module,
+    schedule: Schedule,
+    pairs: PairBatch,
+    draws: int,
+    seed: int,
+    *,
+    weighting: str = "epsilon",
+    earliest: float = 0.0,
+) -> Bank:
+    """Draw `draws` noises and stratified timesteps for each pair and compute the reference's errors, once.
+
+    Timesteps are uniform over the schedule from the share `earliest` on.
+    """
     total = len(schedule.alpha_bar)
     offset = torch.rand(len(pairs), draws, generator=torch_rng(seed, "timesteps"))
-    timesteps = ((torch.arange(draws) + offset) / draws * total).long().clamp(max=total - 1)
-    bank = Bank(timesteps, seed, torch.zeros(timesteps.shape), torch.zeros(timesteps.shape))
+    share = earliest + (1 - earliest) * (torch.arange(draws) + offset) / draws
+    timesteps = (share * total).long().clamp(max=total - 1)
+    bank = Bank(timesteps, seed, weighting, torch.zeros(timesteps.shape), torch.zeros(timesteps.shape))
     rows, columns = torch.meshgrid(torch.arange(len(pairs)), torch.arange(draws), indexing="ij")
     order = torch.stack([rows.flatten(), columns.flatten()], 1)
     with torch.no_grad():
@@ -102,7 +118,7 @@ def _bank_errors(
 ) -> tuple[Tensor, Tensor]:
     device = pairs.winner.device
     noise = bank.noise(p, k, pairs.winner.shape[1:]).to(device)
-    return pair_errors(unet, schedule, pairs.take(p.to(device)), noise, bank.timesteps[p, k].to(device))
+    return pair_errors(unet, schedule, pairs.take(p.to(device)), noise, bank.timesteps[p, k].to(device), bank.weighting)
 
 
 def bank_errors(unet: nn.Module, schedule: Schedule, pairs: PairBatch, bank: Bank, p: Tensor, k: Tensor) -> Errors:
@@ -135,8 +151,12 @@ def align(
         raise BadInput(f"alignment.objective: unknown {config.objective!r}; one of {', '.join(sorted(OBJECTIVES))}")
     unet.eval()
     draws = training_draws(config, len(train))
-    bank = make_bank(reference, schedule, train, draws, seed_of(seed, "train"))
-    watched = make_bank(reference, schedule, held_out, config.bank, seed_of(seed, "held-out"))
+    bank, watched = (
+        make_bank(
+            reference, schedule, pairs, count, seed_of(seed, key), weighting=config.weighting, earliest=config.earliest
+        )
+        for pairs, count, key in ((train, draws, "train"), (held_out, config.bank, "held-out"))
+    )
     add_adapter(unet, config.rank, seed_of(seed, "adapter"))
     loss_of = OBJECTIVES[config.objective]
     every = torch.cartesian_prod(torch.arange(len(held_out)), torch.arange(config.bank))

@@ -46,6 +46,15 @@ def epsilon_errors(schedule: Schedule, prediction: Tensor, x0: Tensor, noise: Te
     return error if schedule.prediction == "epsilon" else error * schedule.signal(t).flatten()
 
 
+def error_weight(schedule: Schedule, t: Tensor, kind: str) -> Tensor:
+    """omega(lambda_t) [B] of an epsilon error: 1 for `epsilon`; for `v` what makes it the error of v, 1 / alpha_bar_t.
+
+    An epsilon error is largest where there is least noise and only grain is left to guess; v's stays level up to pure
+    noise, where it is decided what will be seen.
+    """
+    return torch.ones(len(t), device=t.device) if kind == "epsilon" else 1 / schedule.signal(t).flatten()
+
+
 def stratified_timesteps(batch: int, total: int, generator: torch.Generator) -> Tensor:
     """Timesteps [B] of 0..total-1, logit-normal, one from each of B equally likely strata, in random order.
 
