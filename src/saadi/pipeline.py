@@ -15,9 +15,10 @@ from saadi.critics.stages import draw_candidates, fit_critics, pair_candidates, 
 from saadi.data.stages import prepare_data
 from saadi.diffusion.generator import unet_passes
 from saadi.diffusion.stages import Sampler, draw_set, train_base
-from saadi.evaluation.arms import Arm, control_arm, rejection_set, train_arm
+from saadi.evaluation.arms import Arm, control_arm, rejection_set
 from saadi.evaluation.images import measure_images
 from saadi.evaluation.results import shares_of, write_results
+from saadi.evaluation.trainings import train_arms
 from saadi.preflight import preflight
 from saadi.report import write_page
 from saadi.runtime import prepare_runtime
@@ -88,9 +89,7 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
         arm("winners", Sampler(run, data.space, [winners], 1), drawn[1], passes_of(run, winners), ["base"]),
         *(arm(f"round-{k}", sets[k], drawn[k], passes[k], ["base"]) for k in range(1, config.rounds + 1)),
     ]
-    for seed in range(config.evaluation.seeds):
-        for one in arms:
-            for share in shares_of(run, one):
-                train_arm(run, data, one, share, seed)
+    seeds = range(config.evaluation.seeds)
+    train_arms(run, data, [(one, share, seed) for seed in seeds for one in arms for share in shares_of(run, one)])
     measure_images(run, data, [one for one in arms if one.samples], critic)
     return data, arms

@@ -92,6 +92,7 @@ class Run:
         self.folder, self.config, self.begin = folder, config, begin
         self._redo, self._may_redo = set(redo), bool(redo)
         self._digests: dict[str, str] = {}
+        self._beside = 0
 
     def __enter__(self) -> Run:
         try:
@@ -156,16 +157,37 @@ class Run:
         """The folder of a stage."""
         return self.folder / stage
 
+    def is_done(self, name: str, *, settings: Any = None, inputs: Sequence[str] = ()) -> bool:
+        """Whether `stage` would find nothing left to do; it may still find the files changed."""
+        path = self.path(name) / MANIFEST
+        if name in self._redo or not path.exists():
+            return False
+        return bool(json.loads(path.read_text(encoding="utf-8"))["key"] == self._key(settings, inputs))
+
+    def _key(self, settings: Any, inputs: Sequence[str]) -> dict[str, Any]:
+        return {"settings": digest(settings), "inputs": {other: self._digests[other] for other in inputs}}
+
+    def note_memory(self, beside: int) -> None:
+        """Say how much memory, in bytes, processes beside this one took at their peak, all together."""
+        self._beside = max(self._beside, beside)
+
     def stage(
-        self, name: str, make: Callable[[Path, Progress], None], *, settings: Any = None, inputs: Sequence[str] = ()
+        self,
+        name: str,
+        make: Callable[[Path, Progress], None],
+        *,
+        settings: Any = None,
+        inputs: Sequence[str] = (),
+        progress: Progress | None = None,
     ) -> Path:
         """Do a stage unless it is done: `make(folder, progress)` fills its folder, then the manifest is written, last.
 
         A stage is done when its manifest names the same `settings` and the same outputs of its `inputs` (stage names).
         An unfinished stage keeps its files, so that `make` can resume from them, as long as its key stays the same.
+        `progress` is the stage's own unless given.
         """
         folder = self.path(name)
-        key = {"settings": digest(settings), "inputs": {other: self._digests[other] for other in inputs}}
+        key = self._key(settings, inputs)
         manifest_path = folder / MANIFEST
         asked = name in self._redo
         self._redo.discard(name)
@@ -185,7 +207,7 @@ class Run:
         write_atomic(folder / UNFINISHED, json.dumps({"key": key, "seconds": spent}))
         begun = time.monotonic()
         try:
-            make(folder, self.begin(name))
+            make(folder, progress or self.begin(name))
         finally:
             spent += time.monotonic() - begun
             write_atomic(folder / UNFINISHED, json.dumps({"key": key, "seconds": spent}))
@@ -203,7 +225,7 @@ class Run:
             "outputs": outputs,
             "seed": self.config.seed,
             "seconds": round(spent, 2),
-            "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + self._beside,
             "threads": torch.get_num_threads(),
             "versions": versions(),
         }

@@ -138,6 +138,18 @@ def test_redo_makes_a_stage_anew_and_what_follows(saadi: Command, finished: Fini
     assert Finished(folder, finished.config).results["arms"] == finished.results["arms"]
 
 
+def test_trainings_side_by_side_are_those_done_in_turn(
+    saadi: Command, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = finished.copy(tmp_path)
+    monkeypatch.setattr("saadi.evaluation.trainings.torch.get_num_threads", lambda: 2)
+    redo = [f"--redo=evaluation/trainings/{arm}/mix-0.5/seed-0" for arm in ("round-2", "winners")]
+    outcome = saadi("run", finished.config, "--out", folder, "--final", *redo)
+    assert outcome.code == 0, outcome.err
+    assert _made(folder) == _made(finished.folder)
+    assert not (folder / ".trainings").exists()
+
+
 def test_redo_of_an_unknown_stage_is_refused(saadi: Command, finished: Finished, tmp_path: Path) -> None:
     folder = finished.copy(tmp_path)
     saadi("run", finished.config, "--out", folder, "--redo", "round-3/pairs").refused("round-3/pairs", "round-2/pairs")

@@ -12,7 +12,7 @@ import saadi
 
 SOURCE = Path(saadi.__file__).parent
 FLOORS = (
-    "errors seeds records config reference training progress runtime store preferences",
+    "errors seeds records config reference training progress runtime store preferences workers",
     "worlds",
     "foundation data",
     "diffusion",

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from saadi import features
 from saadi.data import Dataset
-from saadi.evaluation.arms import Arm, predict
+from saadi.evaluation.arms import Arm
 from saadi.evaluation.metrics import balanced_accuracy, calibration_error, confusion, macro_f1, rare_classes
 from saadi.evaluation.statistics import Bootstrap, crossed_bootstrap, holm
+from saadi.evaluation.trainings import predict
 from saadi.records import Split, write_atomic
 from saadi.store import Run, digest, file_digest, read_manifests, versions
 
