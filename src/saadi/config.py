@@ -122,7 +122,7 @@ class AlignmentConfig(Part):
 
     objective: str = Field("dpo", description="a registered objective (saadi.alignment.OBJECTIVES)")
     beta: Positive = Field(
-        0.5, description="of errors summed over the latent; equation 14 of Diffusion-DPO without its T"
+        0.1, description="of errors summed over the latent; equation 14 of Diffusion-DPO without its T"
     )
     weighting: Literal["epsilon", "v"] = Field(
         "v", description="whose errors are compared: v's weigh heavy noise more, where it is decided what is seen"
@@ -131,11 +131,17 @@ class AlignmentConfig(Part):
         0.3, lt=1.0, description="share of the schedule, at its quiet end, that is left out: there only grain differs"
     )
     reference: Literal["base", "previous"] = Field("previous", description="what the policy is held to")
-    rank: Count = Field(8, description="LoRA rank; alpha equals it")
+    prompts: bool = Field(
+        True, description="learn also which prompt fits an image better: its own, or the class it was taken for"
+    )
+    rank: Count = Field(16, description="LoRA rank; alpha equals it")
     steps: Count = Field(60, description="optimiser steps a round, at most")
-    pairs: Count = Field(16, description="pairs a step")
+    pairs: Count = Field(24, description="pairs a step, of two images or of two prompts")
     lr: Positive = Field(1e-3, description="peak learning rate")
     sft: float = Field(0.25, ge=0.0, description="weight of the winner's denoising error beside the preference loss")
+    extrapolation: float = Field(
+        3.0, ge=1.0, description="how many times as far the adapter goes as it was trained, at most; see stop_rise"
+    )
     bank: Count = Field(4, description="fixed (timestep, noise) draws for each held-out pair")
     stop_rise: float = Field(
         0.01, ge=0.0, description="stop when the held-out winners' error is this share above the reference's"

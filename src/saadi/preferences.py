@@ -47,11 +47,17 @@ def critic_loss(logits: Array, labels: NDArray[np.int64]) -> Array:
 @criterion("margin")
 def logit_margin(logits: Array, labels: NDArray[np.int64]) -> Array:
     """The intended label's logit minus the best other one: positive exactly where the critic is right."""
-    own = logits[np.arange(len(labels)), labels]
+    rows = np.arange(len(labels))
+    values: Array = logits[rows, labels] - logits[rows, rivals(logits, labels)]
+    return values
+
+
+def rivals(logits: Array, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The likeliest class [N] other than the intended one: what a wrong image is seen as, a right one nearly was."""
     others = logits.copy()
     others[np.arange(len(labels)), labels] = -np.inf
-    values: Array = own - others.max(1)
-    return values
+    found: NDArray[np.int64] = others.argmax(1)
+    return found
 
 
 def score(name: str, samples: Sequence[Sample], logits: Array, labels: NDArray[np.int64]) -> list[Score]:
@@ -59,6 +65,7 @@ def score(name: str, samples: Sequence[Sample], logits: Array, labels: NDArray[n
     if name not in CRITERIA:
         raise BadInput(f"preferences.criterion: unknown {name!r}; one of {', '.join(sorted(CRITERIA))}")
     values, margins = CRITERIA[name](logits, labels), logit_margin(logits, labels)
+    nearest = rivals(logits, labels)
     probabilities = np.exp(log_softmax(logits))
     return [
         Score(
@@ -66,9 +73,16 @@ def score(name: str, samples: Sequence[Sample], logits: Array, labels: NDArray[n
             criterion=name,
             value=float(value),
             right=bool(margin > 0),
-            parts={"probability": float(row[label]), "seen": float(row.argmax()), "seen_probability": float(row.max())},
+            parts={
+                "probability": float(row[label]),
+                "seen": float(row.argmax()),
+                "seen_probability": float(row.max()),
+                "rival": float(rival),
+            },
         )
-        for sample, value, margin, row, label in zip(samples, values, margins, probabilities, labels, strict=True)
+        for sample, value, margin, row, label, rival in zip(
+            samples, values, margins, probabilities, labels, nearest, strict=True
+        )
     ]
 
 

@@ -12,7 +12,7 @@ from saadi.diffusion import presets
 from saadi.diffusion.generator import Generator
 
 WIDTH, LENGTH, SHAPE = presets.TEXT_WIDTH, presets.PROMPT_TOKENS, (4, 4, 4)
-CONFIG = AlignmentConfig(steps=14, pairs=2, bank=2, rank=2, lr=1e-2, beta=0.05, stop_rise=10.0)
+CONFIG = AlignmentConfig(steps=14, pairs=2, bank=2, rank=2, lr=1e-2, beta=0.05, stop_rise=10.0, extrapolation=1.0)
 
 
 def normal(*shape: int, seed: int) -> Tensor:
@@ -21,7 +21,8 @@ def normal(*shape: int, seed: int) -> Tensor:
 
 def pair_batch(pairs: int, seed: int) -> PairBatch:
     winner, loser = normal(pairs, *SHAPE, seed=seed), normal(pairs, *SHAPE, seed=seed + 1)
-    return PairBatch(winner, loser, normal(pairs, LENGTH, WIDTH, seed=seed + 2))
+    embedding = normal(pairs, LENGTH, WIDTH, seed=seed + 2)
+    return PairBatch(winner, loser, embedding, embedding)
 
 
 TRAIN, HELD_OUT = pair_batch(4, 10), pair_batch(2, 20)

@@ -13,9 +13,19 @@ from small_diffusion import CONFIG, HELD_OUT, SHAPE, TRAIN, normal, small_genera
 from torch import Tensor, nn
 
 from saadi.alignment.objectives import OBJECTIVES, Errors, dpo, implicit_margin, sft
-from saadi.alignment.train import PairBatch, align, bank_errors, make_bank, pair_errors, training_draws, unet_passes
+from saadi.alignment.train import (
+    PairBatch,
+    align,
+    bank_errors,
+    between_prompts,
+    extrapolate,
+    make_bank,
+    pair_errors,
+    training_draws,
+    unet_passes,
+)
 from saadi.diffusion.generator import Generator
-from saadi.diffusion.lora import add_adapter
+from saadi.diffusion.lora import add_adapter, outer_weights
 from saadi.diffusion.objective import Schedule
 from saadi.errors import BadInput
 
@@ -123,7 +133,7 @@ def test_errors_and_adapter_are_float32_in_a_bfloat16_network(generator: Generat
     add_adapter(unet, 2, seed=0)
     assert {p.dtype for p in unet.parameters() if p.requires_grad} == {torch.float32}
     assert {p.dtype for p in unet.parameters() if not p.requires_grad} == {torch.bfloat16}
-    half = PairBatch(*(x.bfloat16() for x in (TRAIN.winner, TRAIN.loser, TRAIN.embedding)))
+    half = PairBatch(*(part.bfloat16() for part in TRAIN.parts()))
     noise, t = normal(4, *SHAPE, seed=1).bfloat16(), torch.tensor([5, 50, 500, 999])
     with torch.autocast("cpu", torch.bfloat16):
         winner, loser = pair_errors(unet, replace(generator.schedule, prediction="epsilon"), half, noise, t)
@@ -176,6 +186,55 @@ def test_every_pair_sees_a_timestep_of_each_stratum_and_noise_of_its_own(schedul
     noise = bank.noise(*every_draw(4, 4), torch.Size(SHAPE))
     assert len({tuple(row.flatten().tolist()) for row in noise}) == 16
     assert torch.equal(bank.noise(torch.tensor([2]), torch.tensor([1]), torch.Size(SHAPE))[0], noise[9])
+
+
+def test_a_verdict_also_says_which_prompt_fits_an_image_better(schedule: Schedule) -> None:
+    rival_w, rival_l = normal(*TRAIN.embedding.shape, seed=31), normal(*TRAIN.embedding.shape, seed=32)
+    wrong = torch.tensor([True, False, True, True])  # the second loser is right, merely worse: no other prompt fits it
+    found = between_prompts(TRAIN, rival_w, rival_l, wrong)
+    assert len(found) == 4 + 3
+    assert torch.equal(found.winner, found.loser)
+    assert torch.equal(found.winner, torch.cat([TRAIN.winner, TRAIN.loser[wrong]]))
+    assert torch.equal(found.embedding, torch.cat([TRAIN.embedding, rival_l[wrong]]))
+    assert torch.equal(found.loser_embedding, torch.cat([rival_w, TRAIN.embedding[wrong]]))
+    spy = Plain(1)
+    make_bank(spy, schedule, found, 1, seed=6)
+    (x, t, embedding), *_ = spy.seen
+    assert torch.equal(*x.chunk(2))  # one image, noise and timestep on both sides
+    assert torch.equal(*t.chunk(2))
+    assert not torch.equal(*embedding.chunk(2))
+
+
+# Extrapolation
+
+
+@pytest.mark.parametrize(("limit", "factor"), [(10.0, 3.0), (0.04, 2.0), (0.0, 1.0)])
+def test_the_adapter_goes_as_far_as_the_winners_allow(generator: Generator, limit: float, factor: float) -> None:
+    unet = deepcopy(generator.unet)
+    add_adapter(unet, 2, seed=2)
+    stir(unet, 1)
+    learnt = [p.detach().clone() for p in outer_weights(unet)]
+
+    def watch(_: int) -> dict[str, float]:
+        return {"winner_change": 0.02 * float(outer_weights(unet)[0].detach().norm() / learnt[0].norm())}
+
+    row = extrapolate(unet, 3.0, watch, lambda row: "too far" if row["winner_change"] > limit + 1e-6 else None)
+    assert row["extrapolation"] == factor
+    for p, before in zip(outer_weights(unet), learnt, strict=True):
+        torch.testing.assert_close(p.data, factor * before)
+
+
+def test_an_extrapolated_adapter_changes_the_weights_as_many_times_as_much(generator: Generator) -> None:
+    config = CONFIG.model_copy(update={"extrapolation": 2.0})
+    changes = []
+    for one in (CONFIG, config):
+        unet = deepcopy(generator.unet)
+        name, before = "down_blocks.0.resnets.0.conv1", deepcopy(unet).down_blocks[0].resnets[0].conv1.weight
+        _, reason = align(unet, unet, generator.schedule, TRAIN, HELD_OUT, one, 1)
+        unet.fuse_lora()
+        changes.append(unet.get_submodule(name).base_layer.weight - before)
+    assert reason == "all steps done; taken 2 times as far"
+    torch.testing.assert_close(changes[1], 2 * changes[0], rtol=1e-3, atol=1e-6)
 
 
 # The reference
@@ -242,6 +301,7 @@ def test_the_cost_of_an_alignment_counts_every_pass(generator: Generator) -> Non
     unet.register_forward_pre_hook(
         lambda _, args: shown.__setitem__(k := torch.is_grad_enabled(), shown[k] + len(args[0]))
     )
-    rows, _ = align(unet, unet, generator.schedule, TRAIN, HELD_OUT, CONFIG, 1)
-    counted = unet_passes(CONFIG, len(TRAIN), len(HELD_OUT), int(rows[-1]["step"]))
+    config = CONFIG.model_copy(update={"extrapolation": 2.0})
+    rows, _ = align(unet, unet, generator.schedule, TRAIN, HELD_OUT, config, 1)
+    counted = unet_passes(config, len(TRAIN), len(HELD_OUT), int(rows[-1]["step"]), int(rows[-1]["tried"]))
     assert counted == shown[False] + 3 * shown[True]

@@ -9,7 +9,17 @@ import pytest
 
 from saadi.config import PreferenceConfig
 from saadi.errors import BadInput
-from saadi.preferences import CRITERIA, criterion, critic_loss, hold_out, log_softmax, logit_margin, make_pairs, score
+from saadi.preferences import (
+    CRITERIA,
+    criterion,
+    critic_loss,
+    hold_out,
+    log_softmax,
+    logit_margin,
+    make_pairs,
+    rivals,
+    score,
+)
 from saadi.records import Pair, Sample, Score
 
 LOGITS = np.array([[2.0, 0.0, 0.0], [0.0, 1.0, 3.0], [0.0, 0.0, 0.0]])
@@ -55,6 +65,14 @@ def test_score_says_what_the_critic_saw_and_a_tie_is_not_right() -> None:
     assert first.value == pytest.approx(math.log(first.parts["probability"]))
     assert second.parts["seen"] == 2
     assert second.parts["seen_probability"] == pytest.approx(math.exp(3) / (1 + math.e + math.exp(3)))
+
+
+def test_the_rival_is_the_likeliest_other_class_for_right_and_wrong_alike() -> None:
+    logits = np.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0], [0.0, 5.0, 9.0]])
+    assert rivals(logits, np.array([0, 1, 2])).tolist() == [1, 0, 1]
+    parts = [one.parts for one in score("margin", [sample(name) for name in "abc"], logits, np.array([0, 1, 2]))]
+    assert [part["rival"] for part in parts] == [1, 0, 1]
+    assert parts[1]["rival"] == parts[1]["seen"]  # what a wrong one is seen as
 
 
 def test_right_does_not_depend_on_the_criterion() -> None:

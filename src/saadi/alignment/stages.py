@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from saadi.alignment.train import PairBatch, align, unet_passes
+from saadi.alignment.train import PairBatch, align, between_prompts, unet_passes
 from saadi.data import Dataset
 from saadi.diffusion.base import train_denoiser
 from saadi.diffusion.generator import Generator, encode_images, encode_prompts
 from saadi.diffusion.lora import add_adapter, save_adapter
 from saadi.diffusion.stages import model_at, prompts_of, read_images
 from saadi.preferences import hold_out
-from saadi.records import Pair, Sample, write_atomic
+from saadi.records import Pair, Sample, Score, write_atomic
 from saadi.seeds import seed_of
 from saadi.store import Run
 from saadi.training import Progress, Recipe, write_log
@@ -30,18 +30,31 @@ def _latents(run: Run, generator: Generator, files: dict[str, Sample], ids: Sequ
     return encode_images(generator, read_images(run.folder, [files[i] for i in ids]))
 
 
-def _batch(
-    run: Run, generator: Generator, data: Dataset, samples: Sequence[Sample], pairs: Sequence[Pair]
-) -> PairBatch:
-    """Latents and embeddings of pairs, computed once."""
+def _batches(
+    run: Run,
+    generator: Generator,
+    data: Dataset,
+    samples: Sequence[Sample],
+    scores: Sequence[Score],
+    pairs: Sequence[Pair],
+) -> tuple[PairBatch, PairBatch]:
+    """What pairs say of two images, and of two prompts for one; latents and embeddings computed once."""
     files = {sample.id: sample for sample in samples}
+    verdict = {score.sample: score for score in scores}
     table = encode_prompts(generator, prompts_of(run.config, data.space))
-    rows = torch.tensor([data.space.id(pair.label) for pair in pairs], device=table.device)
-    return PairBatch(
-        winner=_latents(run, generator, files, [pair.winner for pair in pairs]),
-        loser=_latents(run, generator, files, [pair.loser for pair in pairs]),
-        embedding=table[rows],
-    )
+
+    def embedding(classes: list[int]) -> Tensor:
+        return table[torch.tensor(classes, device=table.device)]
+
+    def rivals(ids: list[str]) -> Tensor:
+        return embedding([int(verdict[i].parts["rival"]) for i in ids])
+
+    winners, losers = [pair.winner for pair in pairs], [pair.loser for pair in pairs]
+    own = embedding([data.space.id(pair.label) for pair in pairs])
+    winner, loser = (_latents(run, generator, files, ids) for ids in (winners, losers))
+    images = PairBatch(winner, loser, own, own)
+    wrong = torch.tensor([not verdict[i].right for i in losers], device=table.device)
+    return images, between_prompts(images, rivals(winners), rivals(losers), wrong)
 
 
 def passes_of(run: Run, stage: str) -> int:
@@ -57,7 +70,9 @@ def _finish(folder: Path, generator: Generator, rows: list[dict[str, float]], su
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
 
 
-def align_round(run: Run, data: Dataset, samples: Sequence[Sample], pairs: Sequence[Pair], round_: int) -> str:
+def align_round(
+    run: Run, data: Dataset, samples: Sequence[Sample], scores: Sequence[Score], pairs: Sequence[Pair], round_: int
+) -> str:
     """Train round `round_`'s adapter on top of the rounds before; returns the stage's name.
 
     With fewer than two pairs there is nothing to align to: the adapter stays at zero, and the summary says why.
@@ -74,7 +89,11 @@ def align_round(run: Run, data: Dataset, samples: Sequence[Sample], pairs: Seque
             return
         kept, watched = hold_out(pairs, config.preferences.held_out, config.seed, "held-out", round_)
         reference = generator if config.alignment.reference == "previous" else model_at(run, [])
-        train, held_out = (_batch(run, generator, data, samples, part) for part in (kept, watched))
+        (train, prompts), (held_out, _) = (
+            _batches(run, generator, data, samples, scores, part) for part in (kept, watched)
+        )
+        if config.alignment.prompts:
+            train = train + prompts
         rows, reason = align(
             generator.unet,
             reference.unet,
@@ -86,8 +105,8 @@ def align_round(run: Run, data: Dataset, samples: Sequence[Sample], pairs: Seque
             checkpoint=folder / "checkpoint.safetensors",
             progress=progress,
         )
-        steps = int(rows[-1]["step"])
-        cost = unet_passes(config.alignment, len(kept), len(watched), steps)
+        steps, tried = int(rows[-1]["step"]), int(rows[-1].get("tried", 0))
+        cost = unet_passes(config.alignment, len(train), len(watched), steps, tried)
         _finish(folder, generator, rows, {"stopped_at": steps, "reason": reason, "unet_passes": cost})
 
     name = f"round-{round_}/adapter"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from saadi.alignment.objectives import OBJECTIVES, Errors, implicit_margin, sft
 from saadi.config import AlignmentConfig
-from saadi.diffusion.lora import add_adapter
+from saadi.diffusion.lora import add_adapter, outer_weights
 from saadi.diffusion.objective import Schedule, epsilon_errors, error_weight, noised
 from saadi.errors import BadInput
 from saadi.seeds import numpy_rng, seed_of, torch_rng
@@ -19,6 +21,8 @@ from saadi.training import Progress, Recipe, fit
 
 _REFERENCE_BATCH = 64
 WATCH_EVERY = 10
+TRIED = 5
+"""Lengths tried when extrapolating."""
 
 
 def training_draws(config: AlignmentConfig, pairs: int) -> int:
@@ -26,26 +30,50 @@ def training_draws(config: AlignmentConfig, pairs: int) -> int:
     return max(config.bank, -(-config.steps * config.pairs // max(pairs, 1)))
 
 
-def unet_passes(config: AlignmentConfig, train: int, held_out: int, steps: int) -> int:
-    """UNet passes of one image in an alignment that took `steps`: the reference's bank, watching, training (x 3)."""
+def unet_passes(config: AlignmentConfig, train: int, held_out: int, steps: int, tried: int = 0) -> int:
+    """UNet passes of one image in an alignment that took `steps` and `tried` so many extrapolations: the reference's
+    bank, watching, training (x 3)."""
     bank = 2 * (train * training_draws(config, train) + held_out * config.bank)
-    watching = 2 * held_out * config.bank * -(-steps // WATCH_EVERY)
+    watching = 2 * held_out * config.bank * (-(-steps // WATCH_EVERY) + tried)
     return bank + watching + 3 * 2 * config.pairs * steps
 
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Latents of winners and losers [P, C, h, w] and the prompt's embedding for each pair [P, T, D]."""
+    """Latents of winners and losers [P, C, h, w] and the embeddings of the prompts they are seen under [P, T, D].
+
+    Two images under one prompt, or one image under two (`between_prompts`).
+    """
 
     winner: Tensor
     loser: Tensor
     embedding: Tensor
+    loser_embedding: Tensor
 
     def __len__(self) -> int:
         return len(self.winner)
 
+    def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.winner, self.loser, self.embedding, self.loser_embedding
+
     def take(self, index: Tensor) -> PairBatch:
-        return PairBatch(self.winner[index], self.loser[index], self.embedding[index])
+        return PairBatch(*(part[index] for part in self.parts()))
+
+    def __add__(self, other: PairBatch) -> PairBatch:
+        return PairBatch(*(torch.cat(two) for two in zip(self.parts(), other.parts(), strict=True)))
+
+
+def between_prompts(pairs: PairBatch, winner_rival: Tensor, loser_rival: Tensor, wrong: Tensor) -> PairBatch:
+    """The preferences that a judge's verdict also implies, between two prompts for one image.
+
+    A winner fits its prompt better than the one it was nearest to being taken for (`winner_rival` [P, T, D]). A loser
+    that is `wrong` [P] fits the prompt it was taken for (`loser_rival`) better than its own. Image, noise and timestep
+    being the same on both sides, all that differs is what the prompt changes. Preferences between conditions were
+    proposed for language models that see (mDPO, Wang et al., arXiv:2406.11839).
+    """
+    winners = PairBatch(pairs.winner, pairs.winner, pairs.embedding, winner_rival)
+    losers = PairBatch(pairs.loser, pairs.loser, loser_rival, pairs.loser_embedding)
+    return winners + losers.take(wrong.nonzero().flatten())
 
 
 @dataclass(frozen=True)
@@ -78,7 +106,8 @@ def pair_errors(
     """Errors [B] on winners and on losers, from one batched pass at shared `noise` and timesteps `t` [B]."""
     both, twice = torch.cat([pairs.winner, pairs.loser]), torch.cat([t, t])
     shared = torch.cat([noise, noise])
-    prediction = unet(noised(schedule, both, shared, twice), twice, torch.cat([pairs.embedding] * 2)).sample
+    embedding = torch.cat([pairs.embedding, pairs.loser_embedding])
+    prediction = unet(noised(schedule, both, shared, twice), twice, embedding).sample
     errors = epsilon_errors(schedule, prediction, both, shared, twice) * error_weight(schedule, twice, weighting)
     winner, loser = errors.chunk(2)
     return winner, loser
@@ -193,7 +222,33 @@ def align(
         return None
 
     recipe = Recipe(config.steps, config.lr, warmup=0.1, floor=0.1)
-    return fit(
+    rows, reason = fit(
         {"unet": unet}, loss_at, recipe, seed=seed, what="alignment", checkpoint=checkpoint, every=WATCH_EVERY,
         progress=progress, watch=watch, stop=stop,
     )  # fmt: skip
+    if config.extrapolation > 1:
+        row = extrapolate(unet, config.extrapolation, watch, stop)
+        rows.append({"step": rows[-1]["step"], **row})
+        reason += f"; taken {row['extrapolation']:g} times as far"
+    return rows, reason
+
+
+def extrapolate(
+    unet: UNet2DConditionModel,
+    most: float,
+    watch: Callable[[int], dict[str, float]],
+    stop: Callable[[dict[str, float]], str | None],
+) -> dict[str, float]:
+    """Go on in the direction an adapter has learnt, up to `most` times as far; returns what is then watched.
+
+    Few pairs give a sound direction long before they give a long step (Zheng et al., arXiv:2404.16792). Of `most` and
+    the smaller steps down to 1 the first is taken at which training would not have stopped.
+    """
+    learnt = [p.detach().clone() for p in outer_weights(unet)]
+    for tried, factor in enumerate(np.linspace(most, 1, TRIED), 1):
+        for p, value in zip(outer_weights(unet), learnt, strict=True):
+            p.data.copy_(float(factor) * value)
+        row = {"extrapolation": float(factor), "tried": float(tried), **watch(0)}
+        if stop(row) is None:
+            break
+    return row

@@ -25,6 +25,11 @@ def add_adapter(unet: UNet2DConditionModel, rank: int, seed: int) -> None:
     cast_training_params(unet, torch.float32)
 
 
+def outer_weights(unet: UNet2DConditionModel) -> list[torch.nn.Parameter]:
+    """The second factors of an adapter's products: the change of the UNet's weights is linear in them."""
+    return [p for name, p in unet.named_parameters() if "lora_B" in name]
+
+
 def save_adapter(unet: UNet2DConditionModel, folder: Path) -> None:
     """Write `pytorch_lora_weights.safetensors` with the adapter's configuration (alpha) as metadata."""
     layers = get_peft_model_state_dict(unet, adapter_name=NAME)
