@@ -119,7 +119,7 @@ def test_a_changed_config_is_refused(saadi: Command, finished: Finished, tmp_pat
     folder = finished.copy(tmp_path)
     before = (folder / "config.yaml").read_bytes()
     changed = saadi("run", finished.config, "--out", folder, "--set", "alignment.beta=2.0")
-    changed.refused("alignment.beta (0.5 before, 2.0 now)", "--redo")
+    changed.refused("alignment.beta (0.1 before, 2.0 now)", "--redo")
     assert (folder / "config.yaml").read_bytes() == before
 
 

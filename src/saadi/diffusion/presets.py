@@ -14,11 +14,10 @@ from saadi.worlds.pretext import SYLLABLES, WORDS
 
 PROMPT_TOKENS = 40
 TEXT_WIDTH = 128
-PATCH_CHANNELS = 8
-"""Principal components of a cell's 4x4 pixels."""
+LATENT_CHANNELS = 12
+"""Principal components of a cell's 4x4 pixels, largest first."""
 STEEL_CHANNELS = 4
-"""How much of each quarter of a cell is instrument."""
-LATENT_CHANNELS = PATCH_CHANNELS + STEEL_CHANNELS
+"""The last channels, whose components are faint, also say how much of each quarter of the cell is instrument."""
 PATCH = 3 * 4 * 4
 FINDER_WIDTH = 32
 FINDER_BLOCKS = (0, 0, 3)

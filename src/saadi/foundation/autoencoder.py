@@ -12,7 +12,7 @@ from diffusers.models.autoencoders.vae import EncoderTiny
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from saadi.diffusion.presets import PATCH, PATCH_CHANNELS, build_autoencoder, build_finder
+from saadi.diffusion.presets import LATENT_CHANNELS, PATCH, STEEL_CHANNELS, build_finder
 from saadi.foundation.pool import Pool
 from saadi.seeds import numpy_rng
 from saadi.training import Progress, Recipe, evaluating, fit
@@ -56,15 +56,18 @@ def pca_psnr(train: Tensor, test: Tensor, channels: int) -> float:
     return psnr((new - mean) @ basis.T @ basis + mean, new)
 
 
-def linear_encoder(images: Tensor, channels: int, scale: float) -> EncoderTiny:
+def linear_encoder(images: Tensor, channels: int, scale: float, shared: int = 0) -> EncoderTiny:
     """An encoder whose four convolutions compute principal components of 4x4 patches, exactly.
 
     Each channel is scaled by variance^(-1/4): half way to white. White latents would spend the UNet's effort on the
-    faintest detail, raw ones on the mean colour alone. Over all, latents times `scale` have unit variance.
+    faintest detail, raw ones on the mean colour alone. Over all, latents times `scale` have unit variance; but the
+    last `shared` channels, to which another signal is to be added, do not count and are a third as strong.
     """
     mean, basis, variance = principal_components(images, channels)
     gain = variance**-0.25
-    gain = gain / (gain.square() * variance).mean().sqrt() / scale
+    own = slice(channels - shared)
+    gain = gain / (gain[own].square() * variance[own]).mean().sqrt() / scale
+    gain[channels - shared :] /= 3
     encoder = EncoderTiny(3, channels, (0, 0, 0), (PATCH,) * 3, "relu")
     first, second, third, last = encoder.layers
     for layer in (first, second, third, last):
@@ -89,13 +92,13 @@ def linear_encoder(images: Tensor, channels: int, scale: float) -> EncoderTiny:
 
 
 def _place(target: Tensor, part: Tensor, last: bool) -> None:
-    """Write `part` into the first, or last, output (and input) channels of a layer's weight or bias."""
+    """Add `part` to the first, or last, output (and input) channels of a layer's weight or bias."""
     corner = tuple(slice(-n, None) if last else slice(n) for n in part.shape[:2])
-    target.data[corner] = part.data
+    target.data[corner] += part.data
 
 
 def side_by_side(encoder: EncoderTiny, linear: EncoderTiny, finder: EncoderTiny) -> None:
-    """Set `encoder` so that its channels are those of `linear`, then those of `finder`, exactly.
+    """Set `encoder` so that its channels are those of `linear`, to the last of which `finder`'s are added, exactly.
 
     Where `finder` has residual blocks, `linear`'s channels pass: they are pixels in [0, 1], to which a block whose
     convolutions are zero is the identity, its last ReLU included.
@@ -141,43 +144,59 @@ def reconstruct(model: AutoencoderTiny, images: NDArray[np.uint8]) -> Tensor:
     return torch.cat(parts)
 
 
-def train_autoencoder(
-    pool: Pool, finder: EncoderTiny, steps: int, checkpoint: Path, progress: Progress | None = None
-) -> tuple[AutoencoderTiny, list[dict[str, float]]]:
-    """Train the decoder on all but the last `HELD_OUT` scenes, on which the log reports PSNR and the finder's IoU.
+def set_encoder(model: AutoencoderTiny, pool: Pool, finder: EncoderTiny) -> dict[str, float]:
+    """Set the encoder of `model`, in place; the decoder stays. Returns what is known before it has learnt anything: on
+    scenes never learnt from, the finder's IoU and the PSNR of the decoder's rival, a linear PCA of as many channels.
 
-    The latents are known before anything is trained here: principal components of patches, then where the instrument
-    is, which the finder was taught. That gives a shape channels of its own, in which the UNet sees it whole, as
-    features beside the latents speed up diffusion elsewhere (Kouzelis et al., arXiv:2504.16064).
-
-    Noise on the latents teaches the decoder to forgive the UNet's small errors. Where the class is seen errors weigh
-    three times.
+    The latents are principal components of patches, and, in the channels of the faintest, where the instrument is,
+    which the finder was taught. So a shape has channels in which the UNet sees it whole, as features beside the latents
+    speed up diffusion elsewhere (Kouzelis et al., arXiv:2504.16064).
     """
-    torch.manual_seed(0)
-    model = build_autoencoder()
     scale = model.config.scaling_factor
-    linear = linear_encoder(to_signed(pool.images[:2000]), PATCH_CHANNELS, scale)
+    seen, test = to_signed(pool.images[:2000]), np.array(pool.images[-HELD_OUT:])
+    with evaluating(finder):
+        found = torch.cat([finder(to_signed(part)) > 0 for part in np.split(test, 8)])
+    hidden = steel(pool.masks[-HELD_OUT:]) > 0
     finder.layers[-1].weight.data /= scale
     finder.layers[-1].bias.data /= scale
+    linear = linear_encoder(seen, LATENT_CHANNELS, scale, shared=STEEL_CHANNELS)
     side_by_side(model.encoder, linear, finder)
+    return {
+        "pca_psnr": pca_psnr(seen, to_signed(test), LATENT_CHANNELS),
+        "finder_iou": float((found & hidden).sum() / (found | hidden).sum()),
+    }
+
+
+def train_decoder(
+    model: AutoencoderTiny,
+    pool: Pool,
+    latents: NDArray[np.float16],
+    steps: int,
+    checkpoint: Path,
+    progress: Progress | None = None,
+) -> list[dict[str, float]]:
+    """Train the decoder in place on the pool's scaled `latents` [N, C, h, w], all but the last `HELD_OUT` of them.
+
+    Noise on the latents teaches it to forgive the UNet's small errors. Where the class is seen errors weigh three
+    times. The log reports PSNR on the held-out scenes.
+    """
     model.to(memory_format=torch.channels_last)
-    test, hidden = np.array(pool.images[-HELD_OUT:]), steel(pool.masks[-HELD_OUT:]) > 0
+    scale = model.config.scaling_factor
+    test = np.array(pool.images[-HELD_OUT:])
 
     def loss_at(step: int) -> Tensor:
         index = np.sort(numpy_rng("autoencoder", step).integers(0, len(pool.images) - HELD_OUT, BATCH))
-        x = to_signed(pool.images[index])
+        x, z = to_signed(pool.images[index]), torch.from_numpy(latents[index].astype(np.float32)) / scale
         focus = torch.from_numpy(pool.visible[index].astype(np.float32) / 255)[:, None]
         weight = 1 + 2 * nn.functional.interpolate(focus, scale_factor=CELL)
-        z = model.encode(x).latents
         error: Tensor = model.decode(z + _LATENT_NOISE * torch.randn_like(z)).sample - x
         return (weight * (error.square() + 0.05 * error.abs())).mean()
 
     def watch(step: int) -> dict[str, float]:
-        with evaluating(model):
-            found = torch.cat([model.encode(to_signed(part)).latents[:, PATCH_CHANNELS:] for part in np.split(test, 8)])
-        both, either = ((found > 0) & hidden).sum(), ((found > 0) | hidden).sum()
-        return {"psnr": psnr(reconstruct(model, test), to_signed(test)), "finder_iou": float(both / either)}
+        return {"psnr": psnr(reconstruct(model, test), to_signed(test))}
 
     recipe = Recipe(steps=steps, lr=2e-3, weight_decay=1e-4)
-    log, _ = fit({"vae": model}, loss_at, recipe, checkpoint=checkpoint, every=250, progress=progress, watch=watch)
-    return model, log
+    log, _ = fit(
+        {"decoder": model.decoder}, loss_at, recipe, checkpoint=checkpoint, every=250, progress=progress, watch=watch
+    )
+    return log

@@ -13,15 +13,16 @@ import torch
 from diffusers import AutoencoderTiny
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from saadi.config import ClassifierConfig
 from saadi.critics.classifier import Labelled, train_classifier
 from saadi.diffusion.base import train_denoiser
 from saadi.diffusion.generator import Generator, build_tiny, encode_images, load_generator, save_generator
+from saadi.diffusion.presets import LATENT_CHANNELS, STEEL_CHANNELS
 from saadi.errors import BadInput
 from saadi.foundation import backbone_path, foundation_folder
-from saadi.foundation.autoencoder import HELD_OUT, train_autoencoder, train_finder
+from saadi.foundation.autoencoder import HELD_OUT, set_encoder, train_decoder, train_finder
 from saadi.foundation.pool import TOOLS, Pool, pretext_tools, render_pool
 from saadi.records import write_atomic
 from saadi.store import Begin, versions
@@ -29,24 +30,31 @@ from saadi.training import Progress, Recipe, write_log
 from saadi.worlds.pretext import pretext_prompt, world_hash
 
 PROVENANCE = "provenance.json"
-SCENES = 32_000
+SCENES = 96_000
 FINDER_STEPS = 1200
-DECODER_STEPS = 1000
+DECODER_STEPS = 2000
 BACKBONE_STEPS = 3000
 BATCH = 64
+LATENTS = f"{LATENT_CHANNELS} principal components, the last {STEEL_CHANNELS} with the instrument"
+"""What the channels mean. If that has changed, a new autoencoder begins with the old decoder, and the UNet learns."""
 FOCUS = 8.0
 """The error of a cell in which the tool's tip is seen weighs this much more: that is where the class is."""
 
 
-def _autoencoder(folder: Path, pool: Pool, begin: Begin) -> AutoencoderTiny:
+def _autoencoder(generator: Generator, folder: Path, pool: Pool, begin: Begin) -> None:
+    """Give `generator` the autoencoder in `folder`, made there if need be, on the way to which the latents are."""
     done = folder / "vae"
     if not done.exists():
         finder = train_finder(pool, FINDER_STEPS, folder / "finder.safetensors", begin("finder"))
-        model, log = train_autoencoder(pool, finder, DECODER_STEPS, folder / "decoder.safetensors", begin("decoder"))
-        model.save_pretrained(folder / "vae-partial")
-        write_log(folder / "decoder.jsonl", log)
+        facts = set_encoder(generator.vae, pool, finder)
+        latents = cache_latents(generator, pool.images, folder / "latents.npy", begin("latents"))
+        log = train_decoder(
+            generator.vae, pool, latents, DECODER_STEPS, folder / "decoder.safetensors", begin("decoder")
+        )
+        generator.vae.save_pretrained(folder / "vae-partial")
+        write_log(folder / "decoder.jsonl", [row | facts for row in log])
         (folder / "vae-partial").rename(done)
-    return AutoencoderTiny.from_pretrained(done, use_safetensors=True)
+    generator.vae = AutoencoderTiny.from_pretrained(done, use_safetensors=True)
 
 
 def train_backbone(images: NDArray[np.uint8], folder: Path, progress: Progress) -> None:
@@ -68,7 +76,9 @@ def train_backbone(images: NDArray[np.uint8], folder: Path, progress: Progress) 
     partial.rename(path)
 
 
-def cache_latents(generator: Generator, images: NDArray[np.uint8], path: Path) -> NDArray[np.float16]:
+def cache_latents(
+    generator: Generator, images: NDArray[np.uint8], path: Path, progress: Progress
+) -> NDArray[np.float16]:
     """Latents [N, C, h, w] float16 of a pool, computed once and mapped from disk."""
     if not path.exists():
         first = encode_images(generator, images[:1])
@@ -76,6 +86,7 @@ def cache_latents(generator: Generator, images: NDArray[np.uint8], path: Path) -
         out = np.lib.format.open_memmap(partial, "w+", np.float16, (len(images), *first.shape[1:]))
         for start in range(0, len(images), 2000):
             out[start : start + 2000] = encode_images(generator, images[start : start + 2000]).numpy()
+            progress(min(start + 2000, len(images)), len(images))
         out.flush()
         partial.rename(path)
     latents: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -138,6 +149,7 @@ def export(generator: Generator, folder: Path, out: Path, facts: dict[str, Any])
         "scenes": SCENES,
         "world": world_hash(pretext_tools()),
         "classes": TOOLS,
+        "latents": LATENTS,
         "decoder": json.loads((folder / "decoder.jsonl").read_text(encoding="utf-8").splitlines()[-1]),
         "backbone": json.loads((folder / "backbone.json").read_text(encoding="utf-8")),
         "commit": _commit(),
@@ -154,13 +166,6 @@ def _commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def grow(wide: nn.Module, narrow: nn.Module) -> None:
-    """Give a UNet of more latent channels the weights of one of fewer, whose channels come first."""
-    for name, old in narrow.named_parameters():
-        target = wide.get_parameter(name)
-        target.data[tuple(slice(n) for n in old.shape)] = old.data
-
-
 def _shipped(folder: Path) -> tuple[Generator, dict[str, Any]]:
     """The shipped foundation and its provenance, its autoencoder and backbone laid into `folder` as if made there."""
     shipped = foundation_folder()
@@ -174,11 +179,7 @@ def _shipped(folder: Path) -> tuple[Generator, dict[str, Any]]:
     if not backbone_path(folder).exists():
         shutil.copy(backbone_path(shipped), backbone_path(folder))
         write_atomic(folder / "backbone.json", json.dumps(provenance["backbone"]))
-    if generator.vae.config.latent_channels != fresh.vae.config.latent_channels:
-        # So have the latents: the autoencoder is made anew, and the UNet keeps what it knows of the channels it had.
-        grow(fresh.unet, generator.unet)
-        generator.vae, generator.unet = fresh.vae, fresh.unet
-    elif not (folder / "vae").exists():
+    if provenance.get("latents") == LATENTS and not (folder / "vae").exists():
         generator.vae.save_pretrained(folder / "vae")
         write_log(folder / "decoder.jsonl", [provenance["decoder"]])
     return generator, provenance
@@ -200,9 +201,9 @@ def pretrain(
     if passes <= before:
         raise BadInput(f"--passes {passes}: the shipped foundation has seen {before} already; ask for more")
     pool = render_pool(folder, SCENES, begin("pool"))
-    generator.vae = _autoencoder(folder, pool, begin)
+    _autoencoder(generator, folder, pool, begin)
     train_backbone(pool.images, folder, begin("backbone"))
-    latents = cache_latents(generator, pool.images, folder / "latents.npy")
+    latents = cache_latents(generator, pool.images, folder / "latents.npy", begin("latents"))
     if compiled:
         generator.unet.compile()
     else:
