@@ -94,7 +94,10 @@ def serve(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     for line in sys.stdin:
         try:
             answer = work(json.loads(line))
-        except BadInput as error:
+        except (BadInput, OSError) as error:  # a full disk, too, gets its line
             answer = {"error": str(error)}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+        try:
+            answers.write(json.dumps(answer) + "\n")
+            answers.flush()
+        except BrokenPipeError:  # the parent was killed
+            os._exit(0)

@@ -111,7 +111,9 @@ def align_round(
 
     name = f"round-{round_}/adapter"
     settings = [config.alignment.model_dump(mode="json"), config.preferences.held_out, config.seed]
-    run.stage(name, make, settings=settings, inputs=["base", f"round-{round_}/pairs", *before])
+    run.stage(
+        name, make, settings=settings, inputs=["base", f"round-{round_}/scores", f"round-{round_}/pairs", *before]
+    )
     return name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -100,7 +101,8 @@ def train_arms(run: Run, data: Dataset, jobs: Sequence[tuple[Arm, float, int]]) 
             inputs = ["data", *arm.inputs]
             make: Make = partial(_train_here, run, data, training)
             if count and not run.is_done(training.stage, settings=settings, inputs=inputs):
-                part = parts / str(len(todo))
+                # A worker may outlive a parent that was killed: it must not write where the next parent's do.
+                part = parts / f"{os.getpid()}-{len(todo)}"
                 answer = workers.submit({"training": asdict(training), "out": str(part)})
                 make = partial(_fetch, run, part, answer, count)
             todo.append((training.stage, make, settings, inputs))
