@@ -134,11 +134,14 @@ class AlignmentConfig(Part):
     prompts: bool = Field(
         True, description="learn also which prompt fits an image better: its own, or the class it was taken for"
     )
+    anchors: int = Field(
+        24, ge=0, description="real training images a class that teach a round their prompts, too; 0: none"
+    )
     rank: Count = Field(16, description="LoRA rank; alpha equals it")
-    steps: Count = Field(60, description="optimiser steps a round, at most")
+    steps: Count = Field(120, description="optimiser steps a round, at most")
     pairs: Count = Field(24, description="pairs a step, of two images or of two prompts")
-    lr: Positive = Field(1e-3, description="peak learning rate")
-    sft: float = Field(0.25, ge=0.0, description="weight of the winner's denoising error beside the preference loss")
+    lr: Positive = Field(5e-4, description="peak learning rate")
+    sft: float = Field(1.0, ge=0.0, description="weight of the winner's denoising error beside the preference loss")
     extrapolation: float = Field(
         3.0, ge=1.0, description="how many times as far the adapter goes as it was trained, at most; see stop_rise"
     )

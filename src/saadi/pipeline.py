@@ -59,7 +59,7 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
         pairs = pair_candidates(run, samples, scores, k)
         if k == 1:
             winners = train_on_winners(run, data, samples, pairs)  # the rival: only the preferred images
-        adapters.append(align_round(run, data, samples, scores, pairs, k))  # 3. direct preference optimisation
+        adapters.append(align_round(run, data, critic, samples, scores, pairs, k))  # 3. direct preference optimisation
         pools.append(samples)
         sets.append(Sampler(run, data.space, adapters, k))
         passes.append(passes[-1] + passes_of(run, adapters[-1]))

@@ -10,15 +10,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import PATIENTS, Command, Finished, read_json, write_config
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from saadi.data.stages import read_data
+from saadi.alignment.stages import anchor_pairs, anchor_rows
+from saadi.config import load_config
+from saadi.critics.stages import fit_critics
+from saadi.data.stages import prepare_data, read_data
 from saadi.data.table import scan_table
+from saadi.diffusion.generator import encode_images, encode_prompts
+from saadi.diffusion.stages import model_at, prompts_of
 from saadi.evaluation.results import split_digest
-from saadi.records import Frame, read_records
-from saadi.store import MANIFEST
+from saadi.records import Frame, Sample, read_records
+from saadi.store import MANIFEST, Run
 
 ARMS = ("real", "real-pretrained", "unaligned", "rejection", "winners", "round-1", "round-2")
 ARM_FIELDS = {
@@ -125,6 +131,40 @@ def test_the_table_can_be_recomputed_from_the_predictions(finished: Finished) ->
     frames = [frame for frame in read_records(finished.folder / "data/frames.jsonl", Frame) if frame.split == "test"]
     assert files == [frame.file for frame in frames]
     assert results["hashes"]["test_set"] == split_digest(read_data(finished.folder / "data"), "test")
+
+
+def test_the_sets_of_two_models_start_from_the_same_noise(finished: Finished) -> None:
+    sets = [
+        read_records(finished.folder / f"evaluation/sets/{name}/samples.jsonl", Sample)
+        for name in ("unaligned", "winners", "round-1", "round-2")
+    ]
+    first, *others = [[(sample.label, sample.seed) for sample in samples] for samples in sets]
+    assert len(set(first)) == 8
+    assert all(other == first for other in others)
+    assert len({sample.id for sample in chain(*sets)}) == 4 * 8
+
+
+def test_an_anchor_is_better_under_its_own_prompt_than_under_what_another_patients_critic_sees(
+    finished: Finished, tmp_path: Path
+) -> None:
+    made_with = load_config(finished.config)
+    config = made_with.model_copy(update={"alignment": made_with.alignment.model_copy(update={"anchors": 3})})
+    with Run(finished.copy(tmp_path), made_with) as run:
+        data = prepare_data(run)
+        critic, generator = fit_critics(run, data), model_at(run, [])
+        found = anchor_pairs(config, generator, data, critic, 1)
+    train = data.split("train")
+    rows = anchor_rows(train.labels, 3, config.seed, "anchors", 1)
+    assert np.array_equal(train.labels[rows], np.repeat(np.unique(train.labels), 3))
+    table = encode_prompts(generator, prompts_of(config, data.space))
+    assert torch.equal(found.winner, found.loser)
+    torch.testing.assert_close(found.winner, encode_images(generator, train.images[rows]))
+    assert torch.equal(found.embedding, table[train.labels[rows]])
+    for row, embedding in zip(rows, found.loser_embedding, strict=True):
+        unseen = critic.crossfit.members[critic.crossfit.fold_of_group[train.groups[row]]]
+        logits = unseen.logits(train.images[[row]])[0]
+        logits[train.labels[row]] = -np.inf
+        assert torch.equal(embedding, table[logits.argmax()])
 
 
 def test_a_stock_pipeline_opens_and_samples_from_the_base_model(finished: Finished) -> None:

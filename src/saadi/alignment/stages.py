@@ -8,17 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from saadi.alignment.train import PairBatch, align, between_prompts, unet_passes
+from saadi.config import RunConfig
+from saadi.critics.stages import Critic
 from saadi.data import Dataset
 from saadi.diffusion.base import train_denoiser
 from saadi.diffusion.generator import Generator, encode_images, encode_prompts
 from saadi.diffusion.lora import add_adapter, save_adapter
 from saadi.diffusion.stages import model_at, prompts_of, read_images
-from saadi.preferences import hold_out
+from saadi.preferences import hold_out, rivals
 from saadi.records import Pair, Sample, Score, write_atomic
-from saadi.seeds import seed_of
+from saadi.seeds import numpy_rng, seed_of
 from saadi.store import Run
 from saadi.training import Progress, Recipe, write_log
 
@@ -46,7 +49,7 @@ def _batches(
     def embedding(classes: list[int]) -> Tensor:
         return table[torch.tensor(classes, device=table.device)]
 
-    def rivals(ids: list[str]) -> Tensor:
+    def taken_for(ids: list[str]) -> Tensor:
         return embedding([int(verdict[i].parts["rival"]) for i in ids])
 
     winners, losers = [pair.winner for pair in pairs], [pair.loser for pair in pairs]
@@ -54,7 +57,26 @@ def _batches(
     winner, loser = (_latents(run, generator, files, ids) for ids in (winners, losers))
     images = PairBatch(winner, loser, own, own)
     wrong = torch.tensor([not verdict[i].right for i in losers], device=table.device)
-    return images, between_prompts(images, rivals(winners), rivals(losers), wrong)
+    return images, between_prompts(images, taken_for(winners), taken_for(losers), wrong)
+
+
+def anchor_rows(labels: NDArray[np.int64], per_class: int, *keys: int | str) -> NDArray[np.int64]:
+    """Rows [A] of `per_class` images of each class of `labels` [N], at random; repeated where a class has fewer."""
+    rng = numpy_rng(*keys)
+    classes = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    return np.concatenate([np.resize(rows, per_class) for rows in classes])
+
+
+def anchor_pairs(config: RunConfig, generator: Generator, data: Dataset, critic: Critic, round_: int) -> PairBatch:
+    """Real images, each better under its own prompt than under the class that a member of the critic which never saw
+    its patient finds nearest."""
+    train = data.split("train")
+    chosen = train.take(anchor_rows(train.labels, config.alignment.anchors, config.seed, "anchors", round_))
+    rival = rivals(critic.crossfit.judge(chosen.images, chosen.groups), chosen.labels)
+    table = encode_prompts(generator, prompts_of(config, data.space))
+    own, other = (table[torch.from_numpy(classes).to(table.device)] for classes in (chosen.labels, rival))
+    latents = encode_images(generator, chosen.images)
+    return PairBatch(latents, latents, own, other)
 
 
 def passes_of(run: Run, stage: str) -> int:
@@ -71,7 +93,13 @@ def _finish(folder: Path, generator: Generator, rows: list[dict[str, float]], su
 
 
 def align_round(
-    run: Run, data: Dataset, samples: Sequence[Sample], scores: Sequence[Score], pairs: Sequence[Pair], round_: int
+    run: Run,
+    data: Dataset,
+    critic: Critic,
+    samples: Sequence[Sample],
+    scores: Sequence[Score],
+    pairs: Sequence[Pair],
+    round_: int,
 ) -> str:
     """Train round `round_`'s adapter on top of the rounds before; returns the stage's name.
 
@@ -94,6 +122,8 @@ def align_round(
         )
         if config.alignment.prompts:
             train = train + prompts
+        if config.alignment.anchors:
+            train = train + anchor_pairs(config, generator, data, critic, round_)
         rows, reason = align(
             generator.unet,
             reference.unet,
@@ -112,7 +142,10 @@ def align_round(
     name = f"round-{round_}/adapter"
     settings = [config.alignment.model_dump(mode="json"), config.preferences.held_out, config.seed]
     run.stage(
-        name, make, settings=settings, inputs=["base", f"round-{round_}/scores", f"round-{round_}/pairs", *before]
+        name,
+        make,
+        settings=settings,
+        inputs=["base", "critic", f"round-{round_}/scores", f"round-{round_}/pairs", *before],
     )
     return name
 

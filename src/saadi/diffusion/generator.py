@@ -119,6 +119,8 @@ def _save_for_older_readers(tokenizer: CLIPTokenizer, folder: Path) -> None:
     tokenizer.backend_tokenizer.model.save(str(folder))
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("is_local", "local_files_only"):  # how it was opened here, which is nobody's business either
+        config.pop(key, None)
     config["added_tokens_decoder"] = {
         str(index): {
             "content": token.content,

@@ -126,15 +126,25 @@ class Sampler:
             self._embeddings, self._blank = embeddings[:-1], embeddings[-1:]
         return self._model
 
-    def draw(self, folder: Path, requests: Sequence[tuple[str, int]], tag: str, progress: Progress) -> list[Sample]:
-        """Images for requests (label, index) as PNG; what is there already is kept."""
+    def draw(
+        self,
+        folder: Path,
+        requests: Sequence[tuple[str, int]],
+        tag: str,
+        progress: Progress,
+        noise: str | None = None,
+    ) -> list[Sample]:
+        """Images for requests (label, index) as PNG; what is there already is kept.
+
+        `tag` names the samples and, unless `noise` is given, decides what noise they start from.
+        """
         config = self.run.config
         samples = [
             Sample(
                 id=f"{tag}-{self.space.id(label):02d}-{index:05d}",
                 label=label,
                 round=self.round,
-                seed=seed_of(config.seed, tag, label, index),
+                seed=seed_of(config.seed, noise or tag, label, index),
                 file=str((folder / f"{self.space.id(label):02d}-{index:05d}.png").relative_to(self.run.folder)),
             )
             for label, index in requests
@@ -167,12 +177,15 @@ def read_images(root: Path, samples: Sequence[Sample]) -> NDArray[np.uint8]:
 
 
 def draw_set(run: Run, sampler: Sampler, name: str, per_class: int, inputs: Sequence[str]) -> list[Sample]:
-    """The final synthetic set of an arm: `per_class` images of each class, unfiltered."""
+    """The final synthetic set of an arm: `per_class` images of each class, unfiltered.
+
+    All sets start from the same noise, so that two arms differ by their models and not by the luck of the draw.
+    """
 
     def make(folder: Path, progress: Progress) -> None:
         requests = [(label, index) for index in range(per_class) for label in sampler.space.names]
-        write_records(folder / "samples.jsonl", sampler.draw(folder, requests, f"set-{name}", progress))
+        write_records(folder / "samples.jsonl", sampler.draw(folder, requests, f"set-{name}", progress, "set"))
 
-    settings = [per_class, run.config.sampling.model_dump(mode="json"), list(sampler.adapters)]
+    settings = [per_class, "shared noise", run.config.sampling.model_dump(mode="json"), list(sampler.adapters)]
     folder = run.stage(f"evaluation/sets/{name}", make, settings=settings, inputs=inputs)
     return read_records(folder / "samples.jsonl", Sample)
