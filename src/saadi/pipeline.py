@@ -14,8 +14,8 @@ from saadi.config import RunConfig
 from saadi.critics.stages import draw_candidates, fit_critics, pair_candidates, score_candidates
 from saadi.data.stages import prepare_data
 from saadi.diffusion.generator import unet_passes
-from saadi.diffusion.stages import Sampler, draw_set, train_base
-from saadi.evaluation.arms import Arm, control_arm, rejection_set
+from saadi.diffusion.stages import Sampler, train_base
+from saadi.evaluation.arms import Arm, control_arm, final_set, unpicked
 from saadi.evaluation.images import measure_images
 from saadi.evaluation.results import shares_of, write_results
 from saadi.evaluation.trainings import train_arms
@@ -66,29 +66,28 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
 
     # 4. what the images are worth: equally many of each arm, rejection from as many generated as the last round cost
     per_class = -(-config.evaluation.synthetic // len(data.space))
-    size = per_class * len(data.space)
-    drawn = [sum(map(len, pools[:k])) + size for k in range(config.rounds + 1)]
+    size, last = per_class * len(data.space), config.rounds
+    earlier = [sum(map(len, pools[:k])) for k in range(last + 1)]
+    several = config.evaluation.drawn * size
 
-    def arm(name: str, sampler: Sampler, generated: int, training: int, inputs: Sequence[str]) -> Arm:
-        stages = [*inputs, *sampler.adapters]
-        chosen = draw_set(run, sampler, name, per_class, stages)
-        cost = unet_passes(generated, config.sampling) + training
-        return Arm(name, tuple(chosen), generated, cost, (f"evaluation/sets/{name}",))
+    def arm(name: str, sampler: Sampler, budget: int, before: int, training: int, **pool: Any) -> Arm:
+        inputs = ["base", *sampler.adapters, *pool.pop("inputs", [])]
+        used = final_set(run, sampler, critic, name, per_class, inputs, budget=budget, **pool)
+        cost = unet_passes(before + budget, config.sampling) + training
+        return Arm(name, tuple(used), before + budget, cost, (f"evaluation/sets/{name}",))
 
-    unaligned = arm("unaligned", sets[0], size, 0, ["base"])
-    pool = [*pools[0], *unaligned.samples]
-    picked = rejection_set(
-        run, sets[0], critic, pool, drawn[-1], per_class, ["critic", "round-1/samples", "evaluation/sets/unaligned"]
-    )
-    cost = unet_passes(drawn[-1], config.sampling)
+    unaligned = arm("unaligned", sets[0], size, 0, 0)
+    pool = {"pool": [*pools[0], *unaligned.samples], "inputs": ["round-1/samples", "evaluation/sets/unaligned"]}
     arms = [
         Arm("real"),
         control_arm(config.evaluation.classifier.model),
         unaligned,
-        Arm("rejection", tuple(picked), drawn[-1], cost, ("evaluation/sets/rejection",)),
-        arm("winners", Sampler(run, data.space, [winners], 1), drawn[1], passes_of(run, winners), ["base"]),
-        *(arm(f"round-{k}", sets[k], drawn[k], passes[k], ["base"]) for k in range(1, config.rounds + 1)),
+        arm("rejection", sets[0], earlier[-1] + several, 0, 0, **pool),
+        arm("winners", Sampler(run, data.space, [winners], 1), size, earlier[1], passes_of(run, winners)),
+        *(arm(f"round-{k}", sets[k], several, earlier[k], passes[k]) for k in range(1, last + 1)),
     ]
+    if several > size:  # what alignment alone is worth
+        arms.append(unpicked(run, arms[-1], size, several, config.sampling))
     seeds = range(config.evaluation.seeds)
     train_arms(run, data, [(one, share, seed) for seed in seeds for one in arms for share in shares_of(run, one)])
     measure_images(run, data, [one for one in arms if one.samples], critic)

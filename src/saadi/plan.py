@@ -50,7 +50,9 @@ def _images_drawn(config: RunConfig, classes: int) -> int:
     """Synthetic images of a whole run: pools, sets, and what rejection draws beyond these."""
     sets = classes * -(-config.evaluation.synthetic // classes)
     pools = config.rounds * classes * config.preferences.candidates
-    return pools + (config.rounds + 2) * sets + pools - pools // config.rounds
+    several = config.evaluation.drawn * sets
+    more = max(0, pools + several - pools // config.rounds - sets)  # what rejection draws beyond a pool and a set
+    return pools + 2 * sets + config.rounds * several + more
 
 
 def disk_bytes(config: RunConfig, images: int, classes: int) -> int:
@@ -69,7 +71,7 @@ def estimate(config: RunConfig) -> dict[str, Any]:
     drawn = _images_drawn(config, classes)
     alignment, evaluation = config.alignment, config.evaluation
     steps = 2 * alignment.pairs * alignment.steps * (config.rounds + 1)
-    trainings = evaluation.seeds * (2 + len(evaluation.mixing) * (config.rounds + 3))
+    trainings = evaluation.seeds * (2 + len(evaluation.mixing) * (config.rounds + 3 + (evaluation.drawn > 1)))
     critics = config.critic.folds * config.critic.classifier.steps * config.critic.classifier.batch
     judge = config.critic.judge.steps * config.critic.judge.batch
     stages = {

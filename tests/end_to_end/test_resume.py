@@ -131,7 +131,9 @@ def test_redo_makes_a_stage_anew_and_what_follows(saadi: Command, finished: Fini
     after = _mtimes(folder)
     assert after.keys() == before.keys()
     anew = {name for name, at in after.items() if at != before[name]}
-    trainings = {f"evaluation/trainings/round-2/mix-0.5/seed-{seed}" for seed in (0, 1)}
+    trainings = {
+        f"evaluation/trainings/{arm}/mix-0.5/seed-{seed}" for arm in ("round-2", "unpicked") for seed in (0, 1)
+    }
     made = {"round-2/pairs", "round-2/adapter", "evaluation/sets/round-2", "evaluation/images", *trainings}
     assert anew == made
     assert _made(folder) == _made(finished.folder)

@@ -26,7 +26,7 @@ from saadi.evaluation.results import split_digest
 from saadi.records import Frame, Sample, read_records
 from saadi.store import MANIFEST, Run
 
-ARMS = ("real", "real-pretrained", "unaligned", "rejection", "winners", "round-1", "round-2")
+ARMS = ("real", "real-pretrained", "unaligned", "rejection", "winners", "round-1", "round-2", "unpicked")
 ARM_FIELDS = {
     "mean", "ci95", "rare_mean", "per_class", "per_seed", "n_synthetic", "n_generated", "unet_evaluations", "steps",
 }  # fmt: skip
@@ -38,6 +38,8 @@ GAINS = {
     *(f"{arm} - real" for arm in ARMS[1:]),
     *(f"round-{k} - {other}" for k in (1, 2) for other in ("unaligned", "rejection")),
     "round-2 - round-1",
+    "unpicked - unaligned",
+    "round-2 - unpicked",
 }
 SMALL = {
     "rounds": 1,
@@ -90,7 +92,10 @@ def test_arms_are_complete_and_comparable(finished: Finished) -> None:
         assert arm["steps"] == 2
     assert {arms[name]["n_synthetic"] for name in ARMS[:2]} == {0}
     assert {arms[name]["n_synthetic"] for name in ARMS[2:]} == {8}
-    assert arms["rejection"]["n_generated"] == arms["round-2"]["n_generated"] == 2 * 48 + 8
+    assert arms["rejection"]["n_generated"] == arms["round-2"]["n_generated"] == 2 * 48 + 2 * 8
+    assert arms["unpicked"]["n_generated"] == 2 * 48 + 8
+    spared = arms["round-2"]["unet_evaluations"] - arms["unpicked"]["unet_evaluations"]
+    assert spared == 8 * 2 * 2
     assert arms["unaligned"]["unet_evaluations"] == 8 * 2 * 2  # images, solver steps, both halves of guidance
     assert arms["round-2"]["unet_evaluations"] > arms["round-1"]["unet_evaluations"] > 0
 
@@ -133,15 +138,29 @@ def test_the_table_can_be_recomputed_from_the_predictions(finished: Finished) ->
     assert results["hashes"]["test_set"] == split_digest(read_data(finished.folder / "data"), "test")
 
 
+def _set(run: Path, arm: str, kind: str) -> list[Sample]:
+    return read_records(run / f"evaluation/sets/{arm}/{kind}.jsonl", Sample)
+
+
 def test_the_sets_of_two_models_start_from_the_same_noise(finished: Finished) -> None:
-    sets = [
-        read_records(finished.folder / f"evaluation/sets/{name}/samples.jsonl", Sample)
-        for name in ("unaligned", "winners", "round-1", "round-2")
-    ]
-    first, *others = [[(sample.label, sample.seed) for sample in samples] for samples in sets]
+    sets = [_set(finished.folder, name, "drawn") for name in ("unaligned", "winners", "round-1", "round-2")]
+    first, *others = [[(sample.label, sample.seed) for sample in samples[:8]] for samples in sets]
     assert len(set(first)) == 8
     assert all(other == first for other in others)
-    assert len({sample.id for sample in chain(*sets)}) == 4 * 8
+    assert [len(samples) for samples in sets] == [8, 8, 16, 16]
+    assert len({sample.id for sample in chain(*sets)}) == 48
+
+
+def test_an_aligned_set_is_the_critics_pick_of_what_was_drawn(finished: Finished, tmp_path: Path) -> None:
+    drawn, used = (_set(finished.folder, "round-2", kind) for kind in ("drawn", "samples"))
+    with Run(finished.copy(tmp_path), load_config(finished.config)) as run:
+        scores = fit_critics(run, prepare_data(run)).scores(run, drawn)
+    rank = {score.sample: (score.right, score.value) for score in scores}
+    assert {sample.id for sample in used} < rank.keys()
+    for label in {sample.label for sample in drawn}:
+        of_class = [sample.id for sample in drawn if sample.label == label]
+        (best,) = [sample.id for sample in used if sample.label == label]
+        assert rank[best] == max(rank[name] for name in of_class)
 
 
 def test_an_anchor_is_better_under_its_own_prompt_than_under_what_another_patients_critic_sees(
@@ -281,7 +300,7 @@ def test_check_lists_every_problem(saadi: Command, table: Path, tmp_path: Path) 
     assert "in two splits" in errors
 
 
-@pytest.mark.parametrize(("seeds", "trainings"), [(1, 7), (2, 14)])
+@pytest.mark.parametrize(("seeds", "trainings"), [(1, 8), (2, 16)])
 def test_a_dry_run_plans_and_writes_nothing(
     seeds: int, trainings: int, saadi: Command, tiny: Path, tmp_path: Path
 ) -> None:

@@ -39,6 +39,16 @@ def test_the_headline_is_honest_in_every_direction() -> None:
     assert "Alignment falls 2.0 points behind rejection sampling" in headline(behind)[1][1]
 
 
+def test_the_headline_tells_alignment_and_the_pick_apart() -> None:
+    found = results()
+    found["arms"]["unpicked"] = found["arms"]["round-2"]
+    found["gains"]["unpicked - unaligned"] = gain(0.01, -0.02, 0.03)
+    more = headline(found)[1]
+    assert more[0].startswith("The method, alignment and pick, beats unaligned images by 2.0 points")
+    assert more[1].startswith("Alignment alone, without the pick, is not shown to differ from unaligned images: +1.0")
+    assert more[2].startswith("The method is not shown to differ from rejection sampling")
+
+
 def test_an_interval_that_touches_zero_shows_nothing() -> None:
     assert headline(results((0.02, 0.0, 0.04)))[0].startswith("No gain shown")
     assert headline(results((-0.02, -0.04, 0.0)))[0].startswith("No gain shown")

@@ -27,7 +27,7 @@ from saadi.diffusion.generator import (
 from saadi.diffusion.lora import apply_adapter
 from saadi.errors import BadInput
 from saadi.foundation import foundation_folder
-from saadi.records import LabelSpace, Sample, read_records, write_records
+from saadi.records import LabelSpace, Sample
 from saadi.seeds import seed_of
 from saadi.store import Run, file_digest
 from saadi.training import Progress, Recipe, write_log
@@ -174,18 +174,3 @@ def save_png(path: Path, image: NDArray[np.uint8]) -> None:
 def read_images(root: Path, samples: Sequence[Sample]) -> NDArray[np.uint8]:
     """The images [N, S, S, 3] of samples of a run."""
     return np.stack([np.asarray(Image.open(root / sample.file)) for sample in samples])
-
-
-def draw_set(run: Run, sampler: Sampler, name: str, per_class: int, inputs: Sequence[str]) -> list[Sample]:
-    """The final synthetic set of an arm: `per_class` images of each class, unfiltered.
-
-    All sets start from the same noise, so that two arms differ by their models and not by the luck of the draw.
-    """
-
-    def make(folder: Path, progress: Progress) -> None:
-        requests = [(label, index) for index in range(per_class) for label in sampler.space.names]
-        write_records(folder / "samples.jsonl", sampler.draw(folder, requests, f"set-{name}", progress, "set"))
-
-    settings = [per_class, "shared noise", run.config.sampling.model_dump(mode="json"), list(sampler.adapters)]
-    folder = run.stage(f"evaluation/sets/{name}", make, settings=settings, inputs=inputs)
-    return read_records(folder / "samples.jsonl", Sample)

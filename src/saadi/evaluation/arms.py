@@ -1,4 +1,4 @@
-"""Stage 4 in a run's folder: the ways of using images that are compared, and the rival that picks."""
+"""Stage 4 in a run's folder: the ways of using images that are compared, and the critic's pick."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from saadi.config import SamplingConfig
 from saadi.critics.stages import Critic
+from saadi.diffusion.generator import unet_passes
 from saadi.diffusion.stages import Sampler
 from saadi.records import Sample, by_label, read_records, write_records
 from saadi.store import Run
@@ -42,7 +44,7 @@ def control_arm(model: str) -> Arm:
 def select_best(
     samples: Sequence[Sample], values: Sequence[float], right: Sequence[bool], per_class: int
 ) -> list[Sample]:
-    """Rejection sampling: the `per_class` best of each class, right ones first; ties by id."""
+    """The critic's pick (rejection sampling): the `per_class` best of each class, right ones first; ties by id."""
     rank = {s.id: (not r, -v, s.id) for s, v, r in zip(samples, values, right, strict=True)}
     chosen: list[Sample] = []
     for members in by_label(list(samples)).values():
@@ -50,26 +52,43 @@ def select_best(
     return chosen
 
 
-def rejection_set(
+def final_set(
     run: Run,
     sampler: Sampler,
     critic: Critic,
-    pool: Sequence[Sample],
-    budget: int,
+    name: str,
     per_class: int,
     inputs: Sequence[str],
+    *,
+    budget: int,
+    pool: Sequence[Sample] = (),
 ) -> list[Sample]:
-    """The best of `budget` images of the unaligned model, `pool` among them, by the critic that made the pairs."""
+    """An arm's synthetic set: `per_class` images of each class of `budget` in all, `pool` among them.
+
+    Where there are more than are used, the critic that made the pairs picks. All sets start from the same noise, so
+    that two arms differ by their models, not by the luck of the draw; what joins a pool, from its own.
+    """
     names = sampler.space.names
 
     def make(folder: Path, progress: Progress) -> None:
-        extra = max(0, budget - len(pool))
-        requests = [(names[i % len(names)], i // len(names)) for i in range(extra)]
-        samples = [*pool, *sampler.draw(folder, requests, "rejection", progress)]
-        scores = critic.scores(run, samples)
-        chosen = select_best(samples, [s.value for s in scores], [s.right for s in scores], per_class)
-        write_records(folder / "samples.jsonl", chosen)
+        requests = [(names[i % len(names)], i // len(names)) for i in range(budget - len(pool))]
+        samples = [*pool, *sampler.draw(folder, requests, f"set-{name}", progress, None if pool else "set")]
+        write_records(folder / "drawn.jsonl", samples)
+        if len(samples) > per_class * len(names):
+            scores = critic.scores(run, samples)
+            samples = select_best(samples, [s.value for s in scores], [s.right for s in scores], per_class)
+        write_records(folder / "samples.jsonl", samples)
 
-    settings = [budget, per_class, run.config.sampling.model_dump(mode="json"), critic.criterion]
-    folder = run.stage("evaluation/sets/rejection", make, settings=settings, inputs=inputs)
+    settings = [
+        budget, per_class, run.config.sampling.model_dump(mode="json"), critic.criterion, list(sampler.adapters),
+    ]  # fmt: skip
+    folder = run.stage(f"evaluation/sets/{name}", make, settings=settings, inputs=["critic", *inputs])
     return read_records(folder / "samples.jsonl", Sample)
+
+
+def unpicked(run: Run, arm: Arm, size: int, drawn: int, sampling: SamplingConfig) -> Arm:
+    """A control: the first `size` of the `drawn` images that an arm's set was picked from, as they come."""
+    (stage,) = arm.inputs
+    samples = read_records(run.path(stage) / "drawn.jsonl", Sample)[:size]
+    spared = drawn - size
+    return Arm("unpicked", tuple(samples), arm.generated - spared, arm.passes - unet_passes(spared, sampling), (stage,))

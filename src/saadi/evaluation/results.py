@@ -61,12 +61,18 @@ def gather(run: Run, data: Dataset, arms: Sequence[Arm], mixing: Mapping[str, fl
 
 
 def _gains(boot: Bootstrap, names: Sequence[str], rare: Sequence[int]) -> dict[str, Any]:
-    """Every arm against `real`; every round against the rivals and the round before; `p_holm` allows for them all."""
+    """Every arm against `real`; every round against the rivals and the round before; alignment and the pick apart.
+
+    `p_holm` allows for them all.
+    """
     wanted = [(name, "real") for name in names if name != "real"]
     for name in names:
         if name.startswith("round-"):
             before = f"round-{int(name[6:]) - 1}"
             wanted += [(name, other) for other in ("unaligned", "rejection", "winners", before) if other in names]
+    if "unpicked" in names:
+        rounds = [name for name in names if name.startswith("round-")]
+        wanted += [("unpicked", "unaligned"), (rounds[-1], "unpicked")]
     gains: dict[str, Any] = {}
     for arm, other in wanted:
         mean, (low, high) = boot.difference(arm, other)

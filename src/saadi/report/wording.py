@@ -23,7 +23,14 @@ ARMS = {
         "winners only",
         "Real images and images of a model that was simply trained on with the preferred images.",
     ),
-    "round-k": ("aligned, round k", "Real images and images of the model after k rounds of alignment: the method."),
+    "round-k": (
+        "aligned, round k",
+        "Real images and the critic's pick of what the model drew after k rounds of alignment: the method.",
+    ),
+    "unpicked": (
+        "aligned, unpicked",
+        "Control: real images and images of the last round's model as they come: what alignment alone is worth.",
+    ),
 }
 Verdict = Literal["gain", "harm", "none", "unmeasured"]
 
@@ -145,13 +152,25 @@ def headline(results: Mapping[str, Any]) -> tuple[str, list[str]]:
         "unmeasured": f"How a{who} compare with real images alone was not measured ({_basis(results)}).",
     }[verdict(gain)]
     more = []
-    for rival, name in (("unaligned", "unaligned images"), ("rejection", "rejection sampling with the same critic")):
-        other = gains.get(f"{last} - {rival}")
+    for who, pair, name in (
+        (
+            "The method, alignment and pick," if "unpicked" in arms else "Alignment",
+            f"{last} - unaligned",
+            "unaligned images",
+        ),
+        ("Alignment alone, without the pick,", "unpicked - unaligned", "unaligned images"),
+        (
+            "The method" if "unpicked" in arms else "Alignment",
+            f"{last} - rejection",
+            "rejection sampling with the same critic",
+        ),
+    ):
+        other = gains.get(pair)
         if other and verdict(other) != "unmeasured":
             size, interval = number(abs(other["mean"])), f"(95 % interval {span(other.get('ci95'))})"
             tie = f"is not shown to differ from {name}: {number(other['mean'], sign=True)} points"
             said = {"gain": f"beats {name} by {size} points", "harm": f"falls {size} points behind {name}", "none": tie}
-            more.append(f"Alignment {said[verdict(other)]} {interval}.")
+            more.append(f"{who} {said[verdict(other)]} {interval}.")
     absent, so = unseen(results, last), verdict(gain, "rare_ci95")
     rare = [name for name in results.get("rare_classes", ()) if name not in absent]
     if rare and so != "unmeasured":
