@@ -21,7 +21,14 @@ from saadi.pipeline import run
 from saadi.progress import Terminal
 from saadi.records import write_atomic
 
-GAINS = ("round-2 - unaligned", "round-2 - real", "round-2 - rejection", "round-2 - round-1", "unaligned - real")
+GAINS = (
+    "round-2 - unaligned",
+    "unpicked - unaligned",
+    "round-2 - real",
+    "round-2 - rejection",
+    "round-2 - round-1",
+    "unaligned - real",
+)
 
 
 def summary(values: list[float]) -> dict[str, Any]:
