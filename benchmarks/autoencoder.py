@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,10 @@ def main() -> None:
     tools = pretext_tools()[: arguments.scenes]
     scenes = np.stack([render(tool, draw_look(rng), rng, SIZE).image for tool in tools])
     seen, new = to_signed(scenes[::2]), to_signed(scenes[1::2])
-    row = {"psnr": psnr(reconstruct(model, scenes[1::2]), new), "pca_psnr": pca_psnr(seen, new, LATENT_CHANNELS)}
+    row: dict[str, Any] = {
+        "psnr": psnr(reconstruct(model, scenes[1::2]), new),
+        "pca_psnr": pca_psnr(seen, new, LATENT_CHANNELS),
+    }
 
     config = demo_config(0)
     phantom = config.data.phantom.model_copy(update={"train": arguments.train, "tail": 1.0})

@@ -20,6 +20,7 @@ from saadi.evaluation.images import measure_images
 from saadi.evaluation.results import shares_of, write_results
 from saadi.evaluation.trainings import train_arms
 from saadi.preflight import preflight
+from saadi.records import Sample
 from saadi.report import write_page
 from saadi.runtime import prepare_runtime
 from saadi.store import Begin, Run, digest, silent
@@ -70,24 +71,28 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
     earlier = [sum(map(len, pools[:k])) for k in range(last + 1)]
     several = config.evaluation.drawn * size
 
-    def arm(name: str, sampler: Sampler, budget: int, before: int, training: int, **pool: Any) -> Arm:
-        inputs = ["base", *sampler.adapters, *pool.pop("inputs", [])]
-        used = final_set(run, sampler, critic, name, per_class, inputs, budget=budget, **pool)
+    def arm(
+        name: str, sampler: Sampler, budget: int, *, before: int = 0, training: int = 0,
+        pool: Sequence[Sample] = (), inputs: Sequence[str] = (),
+    ) -> Arm:  # fmt: skip
+        stages = ["base", *sampler.adapters, *inputs]
+        used = final_set(run, sampler, critic, name, per_class, stages, budget=budget, pool=pool)
         cost = unet_passes(before + budget, config.sampling) + training
         return Arm(name, tuple(used), before + budget, cost, (f"evaluation/sets/{name}",))
 
-    unaligned = arm("unaligned", sets[0], size, 0, 0)
-    pool = {"pool": [*pools[0], *unaligned.samples], "inputs": ["round-1/samples", "evaluation/sets/unaligned"]}
+    unaligned = arm("unaligned", sets[0], size)
+    known, theirs = [*pools[0], *unaligned.samples], ["round-1/samples", "evaluation/sets/unaligned"]
+    trained = Sampler(run, data.space, [winners], 1)
     arms = [
         Arm("real"),
         control_arm(config.evaluation.classifier.model),
         unaligned,
-        arm("rejection", sets[0], earlier[-1] + several, 0, 0, **pool),
-        arm("winners", Sampler(run, data.space, [winners], 1), size, earlier[1], passes_of(run, winners)),
-        *(arm(f"round-{k}", sets[k], several, earlier[k], passes[k]) for k in range(1, last + 1)),
+        arm("rejection", sets[0], earlier[-1] + several, pool=known, inputs=theirs),
+        arm("winners", trained, size, before=earlier[1], training=passes_of(run, winners)),
+        *(arm(f"round-{k}", sets[k], several, before=earlier[k], training=passes[k]) for k in range(1, last + 1)),
     ]
     if several > size:  # what alignment alone is worth
-        arms.append(unpicked(run, arms[-1], size, several, config.sampling))
+        arms.append(unpicked(run, arms[-1], size))
     seeds = range(config.evaluation.seeds)
     train_arms(run, data, [(one, share, seed) for seed in seeds for one in arms for share in shares_of(run, one)])
     measure_images(run, data, [one for one in arms if one.samples], critic)

@@ -10,21 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import PATIENTS, Command, Finished, read_json, write_config
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from saadi.alignment.stages import anchor_pairs, anchor_rows
-from saadi.config import load_config
-from saadi.critics.stages import fit_critics
-from saadi.data.stages import prepare_data, read_data
+from saadi.data.stages import read_data
 from saadi.data.table import scan_table
-from saadi.diffusion.generator import encode_images, encode_prompts
-from saadi.diffusion.stages import model_at, prompts_of
 from saadi.evaluation.results import split_digest
-from saadi.records import Frame, Sample, read_records
-from saadi.store import MANIFEST, Run
+from saadi.records import Frame, read_records
+from saadi.store import MANIFEST
 
 ARMS = ("real", "real-pretrained", "unaligned", "rejection", "winners", "round-1", "round-2", "unpicked")
 ARM_FIELDS = {
@@ -46,6 +40,7 @@ SMALL = {
     "base": {"steps": 2, "batch": 2},
     "alignment": {"steps": 2, "pairs": 2, "bank": 2},
     "evaluation": {
+        "drawn": 1,
         "classifier": {"steps": 2, "batch": 4},
         "seeds": 1,
         "synthetic": 6,
@@ -136,54 +131,6 @@ def test_the_table_can_be_recomputed_from_the_predictions(finished: Finished) ->
     frames = [frame for frame in read_records(finished.folder / "data/frames.jsonl", Frame) if frame.split == "test"]
     assert files == [frame.file for frame in frames]
     assert results["hashes"]["test_set"] == split_digest(read_data(finished.folder / "data"), "test")
-
-
-def _set(run: Path, arm: str, kind: str) -> list[Sample]:
-    return read_records(run / f"evaluation/sets/{arm}/{kind}.jsonl", Sample)
-
-
-def test_the_sets_of_two_models_start_from_the_same_noise(finished: Finished) -> None:
-    sets = [_set(finished.folder, name, "drawn") for name in ("unaligned", "winners", "round-1", "round-2")]
-    first, *others = [[(sample.label, sample.seed) for sample in samples[:8]] for samples in sets]
-    assert len(set(first)) == 8
-    assert all(other == first for other in others)
-    assert [len(samples) for samples in sets] == [8, 8, 16, 16]
-    assert len({sample.id for sample in chain(*sets)}) == 48
-
-
-def test_an_aligned_set_is_the_critics_pick_of_what_was_drawn(finished: Finished, tmp_path: Path) -> None:
-    drawn, used = (_set(finished.folder, "round-2", kind) for kind in ("drawn", "samples"))
-    with Run(finished.copy(tmp_path), load_config(finished.config)) as run:
-        scores = fit_critics(run, prepare_data(run)).scores(run, drawn)
-    rank = {score.sample: (score.right, score.value) for score in scores}
-    assert {sample.id for sample in used} < rank.keys()
-    for label in {sample.label for sample in drawn}:
-        of_class = [sample.id for sample in drawn if sample.label == label]
-        (best,) = [sample.id for sample in used if sample.label == label]
-        assert rank[best] == max(rank[name] for name in of_class)
-
-
-def test_an_anchor_is_better_under_its_own_prompt_than_under_what_another_patients_critic_sees(
-    finished: Finished, tmp_path: Path
-) -> None:
-    made_with = load_config(finished.config)
-    config = made_with.model_copy(update={"alignment": made_with.alignment.model_copy(update={"anchors": 3})})
-    with Run(finished.copy(tmp_path), made_with) as run:
-        data = prepare_data(run)
-        critic, generator = fit_critics(run, data), model_at(run, [])
-        found = anchor_pairs(config, generator, data, critic, 1)
-    train = data.split("train")
-    rows = anchor_rows(train.labels, 3, config.seed, "anchors", 1)
-    assert np.array_equal(train.labels[rows], np.repeat(np.unique(train.labels), 3))
-    table = encode_prompts(generator, prompts_of(config, data.space))
-    assert torch.equal(found.winner, found.loser)
-    torch.testing.assert_close(found.winner, encode_images(generator, train.images[rows]))
-    assert torch.equal(found.embedding, table[train.labels[rows]])
-    for row, embedding in zip(rows, found.loser_embedding, strict=True):
-        unseen = critic.crossfit.members[critic.crossfit.fold_of_group[train.groups[row]]]
-        logits = unseen.logits(train.images[[row]])[0]
-        logits[train.labels[row]] = -np.inf
-        assert torch.equal(embedding, table[logits.argmax()])
 
 
 def test_a_stock_pipeline_opens_and_samples_from_the_base_model(finished: Finished) -> None:
@@ -334,6 +281,7 @@ def test_a_table_of_images(saadi: Command, table: Path, tmp_path: Path) -> None:
     assert results["notes"] == ["1 RGBA image converted to RGB", "1 grey image converted to RGB"]
     assert "validation images" in results["memorisation_yardstick"]
     assert results["arms"]["round-1"]["n_synthetic"] == 6
+    assert "unpicked" not in results["arms"]  # all that is drawn is used
     assert "1 grey image converted" in (tmp_path / "run/report.html").read_text(encoding="utf-8")
 
 

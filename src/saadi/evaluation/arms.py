@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from saadi.config import SamplingConfig
 from saadi.critics.stages import Critic
 from saadi.diffusion.generator import unet_passes
 from saadi.diffusion.stages import Sampler
@@ -69,12 +68,13 @@ def final_set(
     that two arms differ by their models, not by the luck of the draw; what joins a pool, from its own.
     """
     names = sampler.space.names
+    picks = budget > per_class * len(names)
 
     def make(folder: Path, progress: Progress) -> None:
         requests = [(names[i % len(names)], i // len(names)) for i in range(budget - len(pool))]
         samples = [*pool, *sampler.draw(folder, requests, f"set-{name}", progress, None if pool else "set")]
         write_records(folder / "drawn.jsonl", samples)
-        if len(samples) > per_class * len(names):
+        if picks:
             scores = critic.scores(run, samples)
             samples = select_best(samples, [s.value for s in scores], [s.right for s in scores], per_class)
         write_records(folder / "samples.jsonl", samples)
@@ -82,13 +82,15 @@ def final_set(
     settings = [
         budget, per_class, run.config.sampling.model_dump(mode="json"), critic.criterion, list(sampler.adapters),
     ]  # fmt: skip
-    folder = run.stage(f"evaluation/sets/{name}", make, settings=settings, inputs=["critic", *inputs])
+    stages = ["critic", *inputs] if picks else inputs
+    folder = run.stage(f"evaluation/sets/{name}", make, settings=settings, inputs=stages)
     return read_records(folder / "samples.jsonl", Sample)
 
 
-def unpicked(run: Run, arm: Arm, size: int, drawn: int, sampling: SamplingConfig) -> Arm:
-    """A control: the first `size` of the `drawn` images that an arm's set was picked from, as they come."""
+def unpicked(run: Run, arm: Arm, size: int) -> Arm:
+    """A control: the first `size` of the images that an arm's set was picked from, as they come."""
     (stage,) = arm.inputs
-    samples = read_records(run.path(stage) / "drawn.jsonl", Sample)[:size]
-    spared = drawn - size
-    return Arm("unpicked", tuple(samples), arm.generated - spared, arm.passes - unet_passes(spared, sampling), (stage,))
+    drawn = read_records(run.path(stage) / "drawn.jsonl", Sample)
+    spared = len(drawn) - size
+    passes = arm.passes - unet_passes(spared, run.config.sampling)
+    return Arm("unpicked", tuple(drawn[:size]), arm.generated - spared, passes, (stage,))

@@ -152,18 +152,13 @@ def headline(results: Mapping[str, Any]) -> tuple[str, list[str]]:
         "unmeasured": f"How a{who} compare with real images alone was not measured ({_basis(results)}).",
     }[verdict(gain)]
     more = []
+    both, method = (
+        ("The method, alignment and pick,", "The method") if "unpicked" in arms else ("Alignment", "Alignment")
+    )
     for who, pair, name in (
-        (
-            "The method, alignment and pick," if "unpicked" in arms else "Alignment",
-            f"{last} - unaligned",
-            "unaligned images",
-        ),
+        (both, f"{last} - unaligned", "unaligned images"),
         ("Alignment alone, without the pick,", "unpicked - unaligned", "unaligned images"),
-        (
-            "The method" if "unpicked" in arms else "Alignment",
-            f"{last} - rejection",
-            "rejection sampling with the same critic",
-        ),
+        (method, f"{last} - rejection", "rejection sampling with the same critic"),
     ):
         other = gains.get(pair)
         if other and verdict(other) != "unmeasured":

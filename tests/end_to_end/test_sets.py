@@ -1,0 +1,67 @@
+"""What a finished run learnt from and drew: real anchors, sets of one noise, the critic's pick."""
+
+from __future__ import annotations
+
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from conftest import Finished
+
+from saadi.alignment.stages import anchor_pairs, anchor_rows
+from saadi.config import load_config
+from saadi.critics.stages import fit_critics
+from saadi.data.stages import prepare_data
+from saadi.diffusion.generator import encode_images, encode_prompts
+from saadi.diffusion.stages import model_at, prompts_of
+from saadi.records import Sample, read_records
+from saadi.store import Run
+
+
+def _set(run: Path, arm: str, kind: str) -> list[Sample]:
+    return read_records(run / f"evaluation/sets/{arm}/{kind}.jsonl", Sample)
+
+
+def test_the_sets_of_two_models_start_from_the_same_noise(finished: Finished) -> None:
+    sets = [_set(finished.folder, name, "drawn") for name in ("unaligned", "winners", "round-1", "round-2")]
+    first, *others = [[(sample.label, sample.seed) for sample in samples[:8]] for samples in sets]
+    assert len(set(first)) == 8
+    assert all(other == first for other in others)
+    assert [len(samples) for samples in sets] == [8, 8, 16, 16]
+    assert len({sample.id for sample in chain(*sets)}) == 48
+
+
+def test_an_aligned_set_is_the_critics_pick_of_what_was_drawn(finished: Finished, tmp_path: Path) -> None:
+    drawn, used = (_set(finished.folder, "round-2", kind) for kind in ("drawn", "samples"))
+    with Run(finished.copy(tmp_path), load_config(finished.config)) as run:
+        scores = fit_critics(run, prepare_data(run)).scores(run, drawn)
+    rank = {score.sample: (score.right, score.value) for score in scores}
+    assert {sample.id for sample in used} < rank.keys()
+    for label in {sample.label for sample in drawn}:
+        of_class = [sample.id for sample in drawn if sample.label == label]
+        (best,) = [sample.id for sample in used if sample.label == label]
+        assert rank[best] == max(rank[name] for name in of_class)
+
+
+def test_an_anchor_is_better_under_its_own_prompt_than_under_what_another_patients_critic_sees(
+    finished: Finished, tmp_path: Path
+) -> None:
+    made_with = load_config(finished.config)
+    config = made_with.model_copy(update={"alignment": made_with.alignment.model_copy(update={"anchors": 3})})
+    with Run(finished.copy(tmp_path), made_with) as run:
+        data = prepare_data(run)
+        critic, generator = fit_critics(run, data), model_at(run, [])
+        found = anchor_pairs(config, generator, data, critic, 1)
+    train = data.split("train")
+    rows = anchor_rows(train.labels, 3, config.seed, "anchors", 1)
+    assert np.array_equal(train.labels[rows], np.repeat(np.unique(train.labels), 3))
+    table = encode_prompts(generator, prompts_of(config, data.space))
+    assert torch.equal(found.winner, found.loser)
+    torch.testing.assert_close(found.winner, encode_images(generator, train.images[rows]))
+    assert torch.equal(found.embedding, table[train.labels[rows]])
+    for row, embedding in zip(rows, found.loser_embedding, strict=True):
+        unseen = critic.crossfit.members[critic.crossfit.fold_of_group[train.groups[row]]]
+        logits = unseen.logits(train.images[[row]])[0]
+        logits[train.labels[row]] = -np.inf
+        assert torch.equal(embedding, table[logits.argmax()])
