@@ -117,6 +117,17 @@ def run(tmp_path: Path) -> Path:
     return run
 
 
+def test_the_page_says_whether_the_critic_picked_what_is_shown(run: Path) -> None:
+    assert "nobody picked them. " in check(write_page(run)).text
+    found = results()
+    found["arms"]["unpicked"] = found["arms"]["round-2"]
+    dump(run / "results.json", found)
+    assert (
+        "nobody picked them, except that those after alignment are from what the critic picked"
+        in check(write_page(run)).text
+    )
+
+
 def test_a_whole_page_is_well_formed_and_lets_nothing_hostile_through(run: Path) -> None:
     page = check(write_page(run))
     assert {"img", "svg", "table"} <= {tag for tag, _ in page.tags}
