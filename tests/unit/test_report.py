@@ -18,6 +18,7 @@ from saadi.errors import BadInput
 from saadi.preferences import score
 from saadi.records import Frame, Pair, Sample
 from saadi.report import figures, results_table, write_page
+from saadi.report.page import grids
 from saadi.report.reader import read_run
 
 VOID = {"meta", "img", "br"}
@@ -117,15 +118,20 @@ def run(tmp_path: Path) -> Path:
     return run
 
 
-def test_the_page_says_whether_the_critic_picked_what_is_shown(run: Path) -> None:
+def test_the_page_shows_aligned_images_as_drawn_and_tells_the_pick_in_a_figure(run: Path) -> None:
     assert "nobody picked them. " in check(write_page(run)).text
     found = results()
-    found["arms"]["unpicked"] = found["arms"]["round-2"]
+    found["synthetic"] = {
+        arm: {"judge_by_class": {"hook": share}} for arm, share in (("unpicked", 0.5), ("round-2", 1))
+    }
     dump(run / "results.json", found)
-    assert (
-        "nobody picked them, except that those after alignment are from what the critic picked"
-        in check(write_page(run)).text
-    )
+    drawn = make_samples(run, "evaluation/sets/drawn", "drawn")
+    dump(run / "evaluation/sets/round-2/drawn.jsonl", *drawn, *drawn)
+    (cell,) = [grid["cells"][2] for grid in grids(read_run(run)) if grid["label"] == "hook"]
+    assert cell["seen"] == {"unpicked": 0.5, "round-2": 1}
+    text = check(write_page(run)).text
+    assert "nobody picked them, and an image before alignment" in text
+    assert "seen as such: 50 %, after the critic’s pick: 100 %" in text.replace("\xa0", " ")
 
 
 def test_a_whole_page_is_well_formed_and_lets_nothing_hostile_through(run: Path) -> None:

@@ -62,23 +62,26 @@ def _spread(count: int, most: int = 6) -> list[int]:
 
 def grids(run: Run) -> list[dict[str, Any]]:
     """By class: the number of training images, and for real, unaligned and last aligned images a title, a sprite (None:
-    not there yet) and how often the judge sees the class in them."""
+    not there yet) and how often the judge sees the class in them. All as drawn: a pick is told in a figure only."""
     drawn = {of.number: of.samples for of in run.rounds if of.samples}
     last, newest = last_round(run.sets), max(drawn, default=1)
     unaligned = run.sets.get("unaligned") or drawn.get(1, ())
-    aligned = run.sets[last] if last else drawn[newest] if newest > 1 else ()
+    shown = "unpicked" if "unpicked" in run.sets else last or ""
+    aligned = run.sets[shown] if shown else drawn[newest] if newest > 1 else ()
     title = arm_name(last or f"round-{max(newest - 1, 1)}")
     agreement = {arm: row.get("judge_by_class", {}) for arm, row in run.results.get("synthetic", {}).items()}
     out = []
     for label in run.classes:
         real = [k for k, frame in enumerate(run.frames) if frame.label == label and frame.split == "train"]
         tiles = [run.real(real[k]) for k in _spread(len(real))]
-        cells = [{"title": "real", "image": figures.sprite(tiles, 3) if tiles else None, "agreement": None}]
-        for name, samples, arm in (("unaligned", unaligned, "unaligned"), (title, aligned, last or "")):
+        image = figures.sprite(tiles, 3) if tiles else None
+        cells: list[dict[str, Any]] = [{"title": "real", "image": image, "seen": {}}]
+        for name, samples, *arms in (("unaligned", unaligned, "unaligned"), (title, aligned, shown, last)):
             own = [sample for sample in samples if sample.label == label]
             tiles = [run.picture(own[k].file) for k in _spread(len(own))]
             image = figures.sprite(tiles, 3) if tiles else None
-            cells.append({"title": name, "image": image, "agreement": agreement.get(arm, {}).get(label)})
+            seen = {arm: agreement[arm].get(label) for arm in arms if arm in agreement}
+            cells.append({"title": name, "image": image, "seen": seen})
         out.append({"label": label, "count": len(real), "cells": cells})
     return out
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from saadi.errors import BadInput
 from saadi.records import Frame, Pair, Record, Sample, Score
+from saadi.report.wording import last_round
 
 Pixels = NDArray[np.uint8]
 Row = Mapping[str, Any]
@@ -120,6 +121,16 @@ def _round(folder: Path, number: int) -> Round:
     )
 
 
+def _sets(folder: Path) -> dict[str, tuple[Sample, ...]]:
+    """The arms' sets by name, and `unpicked`, as `evaluation.arms.unpicked` takes it, where the critic picked."""
+    sets = {at.parent.name: _records(at, Sample) for at in sorted(folder.glob("*/samples.jsonl"))}
+    if last := last_round(sets):
+        drawn = _records(folder / last / "drawn.jsonl", Sample)
+        if len(drawn) > len(sets[last]):
+            sets["unpicked"] = drawn[: len(sets[last])]
+    return sets
+
+
 def _images(path: Path) -> Pixels:
     if not path.is_file():
         return np.zeros((0, 1, 1, 3), np.uint8)
@@ -151,7 +162,7 @@ def read_run(folder: Path) -> Run:
         frames=_records(folder / "data/frames.jsonl", Frame),
         images=_images(folder / "data/images.npy"),
         rounds=rounds,
-        sets={at.parent.name: _records(at, Sample) for at in sorted(folder.glob("evaluation/sets/*/samples.jsonl"))},
+        sets=_sets(folder / "evaluation/sets"),
         base_log=_rows(folder / "base/log.jsonl"),
         neighbours=_json(folder / "evaluation/images/neighbours.json"),
     )
