@@ -142,7 +142,7 @@ def _draw_new(
     run: Run, data: Dataset, label: str, count: int, round_: int, seed: int, is_copy: IsCopy
 ) -> tuple[list[Images], int]:
     """Up to `count` images [S, S, 3] of a class that are no copies, and how many copies were held back."""
-    model = model_at(run, [f"round-{k}/adapter" for k in range(1, round_ + 1)])
+    model = model_at(run.folder, run.config, [f"round-{k}/adapter" for k in range(1, round_ + 1)])
     embedding = encode_prompts(model, [prompts_of(run.config, data.space)[data.space.id(label)], ""])
     kept: list[Images] = []
     held_back = tried = 0

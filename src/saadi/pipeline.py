@@ -94,6 +94,6 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
     if several > size:  # what alignment alone is worth
         arms.append(unpicked(run, arms[-1], size))
     seeds = range(config.evaluation.seeds)
-    train_arms(run, data, [(one, share, seed) for seed in seeds for one in arms for share in shares_of(run, one)])
+    train_arms(run, [(one, share, seed) for seed in seeds for one in arms for share in shares_of(run, one)])
     measure_images(run, data, [one for one in arms if one.samples], critic)
     return data, arms

@@ -12,8 +12,8 @@ from saadi.config import RunConfig
 from saadi.critics.classifier import Labelled, train_classifier
 from saadi.data.load import list_frames
 from saadi.diffusion.generator import encode_prompts, unet_passes
-from saadi.diffusion.stages import device_of, open_start
-from saadi.runtime import prepare_runtime
+from saadi.diffusion.stages import open_start
+from saadi.runtime import device_of, prepare_runtime
 
 _PROBE = 16
 

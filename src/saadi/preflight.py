@@ -14,13 +14,14 @@ from saadi.config import RunConfig
 from saadi.critics.networks import architecture
 from saadi.data.load import list_frames
 from saadi.diffusion.base import prompt_table
-from saadi.diffusion.stages import device_of, open_start, prompts_of
+from saadi.diffusion.stages import open_start, prompts_of
 from saadi.errors import BadInput
 from saadi.evaluation.fidelity import NEIGHBOURS
 from saadi.foundation import foundation_folder
 from saadi.plan import disk_bytes
 from saadi.preferences import CRITERIA
 from saadi.records import Frame, LabelSpace
+from saadi.runtime import device_of
 from saadi.store import MANIFEST
 
 PREDICTIONS = ("epsilon", "v_prediction")

@@ -9,6 +9,14 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from saadi.config import RunConfig
+from saadi.errors import BadInput
+
+
+def device_of(config: RunConfig) -> torch.device:
+    """The device a run computes on. Raises `BadInput` for a GPU that is not there."""
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise BadInput("device: cuda was asked for, but torch sees no GPU; use device: auto or cpu")
+    return torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def prepare_runtime(config: RunConfig) -> None:

@@ -24,6 +24,7 @@ from saadi.config import RunConfig, dump_config
 from saadi.errors import BadInput
 from saadi.records import write_atomic
 from saadi.training import Progress
+from saadi.workers import Crew
 
 LIBRARIES = ("saadi-diffusion", "torch", "torchvision", "diffusers", "transformers", "peft", "timm", "numpy")
 MANIFEST = "manifest.json"
@@ -92,7 +93,6 @@ class Run:
         self.folder, self.config, self.begin = folder, config, begin
         self._redo, self._may_redo = set(redo), bool(redo)
         self._digests: dict[str, str] = {}
-        self._beside = 0
 
     def __enter__(self) -> Run:
         try:
@@ -120,11 +120,13 @@ class Run:
                     self.folder.rmdir()
             os.close(self._lock)
             raise
+        self.crew = Crew(self.folder, self.config)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.crew.leave()
         if self._fresh and isinstance(error, BadInput) and not self.manifests():
             self._clear()  # no stage was done: the mended config must not meet this one's remains
         os.close(self._lock)
@@ -166,10 +168,6 @@ class Run:
 
     def _key(self, settings: Any, inputs: Sequence[str]) -> dict[str, Any]:
         return {"settings": digest(settings), "inputs": {other: self._digests[other] for other in inputs}}
-
-    def note_memory(self, beside: int) -> None:
-        """Say how much memory, in bytes, processes beside this one took at their peak, all together."""
-        self._beside = max(self._beside, beside)
 
     def stage(
         self,
@@ -225,7 +223,7 @@ class Run:
             "outputs": outputs,
             "seed": self.config.seed,
             "seconds": round(spent, 2),
-            "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + self._beside,
+            "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + self.crew.peak_memory,
             "threads": torch.get_num_threads(),
             "versions": versions(),
         }

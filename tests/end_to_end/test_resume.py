@@ -140,16 +140,15 @@ def test_redo_makes_a_stage_anew_and_what_follows(saadi: Command, finished: Fini
     assert Finished(folder, finished.config).results["arms"] == finished.results["arms"]
 
 
-def test_trainings_side_by_side_are_those_done_in_turn(
+def test_jobs_side_by_side_give_what_they_give_in_turn(
     saadi: Command, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = finished.copy(tmp_path)
-    monkeypatch.setattr("saadi.evaluation.trainings.torch.get_num_threads", lambda: 2)
-    redo = [f"--redo=evaluation/trainings/{arm}/mix-0.5/seed-0" for arm in ("round-2", "winners")]
-    outcome = saadi("run", finished.config, "--out", folder, "--final", *redo)
+    monkeypatch.setattr("saadi.workers.torch.get_num_threads", lambda: 2)
+    outcome = saadi("run", finished.config, "--out", folder, "--final", "--redo", "critic")
     assert outcome.code == 0, outcome.err
     assert _made(folder) == _made(finished.folder)
-    assert not (folder / ".trainings").exists()
+    assert not (folder / ".parts").exists()
 
 
 def test_redo_of_an_unknown_stage_is_refused(saadi: Command, finished: Finished, tmp_path: Path) -> None:

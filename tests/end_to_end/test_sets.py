@@ -51,7 +51,7 @@ def test_an_anchor_is_better_under_its_own_prompt_than_under_what_another_patien
     config = made_with.model_copy(update={"alignment": made_with.alignment.model_copy(update={"anchors": 3})})
     with Run(finished.copy(tmp_path), made_with) as run:
         data = prepare_data(run)
-        critic, generator = fit_critics(run, data), model_at(run, [])
+        critic, generator = fit_critics(run, data), model_at(run.folder, config, [])
         found = anchor_pairs(config, generator, data, critic, 1)
     train = data.split("train")
     rows = anchor_rows(train.labels, 3, config.seed, "anchors", 1)

@@ -48,7 +48,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         assert len(blank) == 1
         return (np.full((8, 8, 3), next(drawn) % 8, np.uint8) for _ in seeds)
 
-    monkeypatch.setattr(inspection, "model_at", lambda run, adapters: SimpleNamespace(adapters=adapters))
+    monkeypatch.setattr(inspection, "model_at", lambda root, config, adapters: SimpleNamespace(adapters=adapters))
     monkeypatch.setattr(inspection, "encode_prompts", lambda model, prompts: torch.zeros(len(prompts), 1, 1))
     monkeypatch.setattr(inspection, "load_embedder", lambda folder: Eyes())
     monkeypatch.setattr(inspection, "draw", draw)

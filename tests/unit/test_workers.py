@@ -1,59 +1,109 @@
-"""Processes that answer jobs: side by side, honest about errors, gone when the parent leaves."""
+"""Processes that do jobs: side by side, honest about errors, gone when the parent leaves; the same jobs done here."""
 
 from __future__ import annotations
 
+import importlib
 import os
-import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torch
 
+from saadi.config import RunConfig, dump_config
 from saadi.errors import BadInput
-from saadi.workers import Workers
+from saadi.workers import Context, Crew
 
-ECHO = """
-import os, sys
+JOBS = """
+import os, torch
 from saadi.errors import BadInput
-from saadi.workers import serve
 
-def work(job):
+def double(context, out, *, n):
     print("what a library prints")
-    if job.get("bad"):
-        raise BadInput("bad job")
-    if job.get("die"):
-        os._exit(7)
-    return {"twice": 2 * job["n"], "process": os.getpid(), "argument": sys.argv[1]}
+    made = context.keep("seven", n // 4, lambda: [7])
+    made.append(n)
+    text = f"{2 * n} {os.getpid()} {torch.get_num_threads()} {len(made)}"
+    (out / f"{n}.txt").write_text(text)
 
-serve(work)
+def refuse(context, out):
+    raise BadInput("bad job")
+
+def die(context, out):
+    os._exit(7)
 """
 
 
 @pytest.fixture
-def echo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    (tmp_path / "echo_worker.py").write_text(ECHO, encoding="utf-8")
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    return "echo_worker"
+def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    (tmp_path / "some_jobs.py").write_text(JOBS, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    return importlib.import_module("some_jobs")
 
 
-def test_jobs_are_answered_by_as_many_processes_as_asked_for(echo: str) -> None:
-    with Workers(echo, ["x"], 2) as workers:
-        answers = [future.result() for future in [workers.submit({"n": n}) for n in range(8)]]
-    assert [answer["twice"] for answer in answers] == [2 * n for n in range(8)]
-    assert {answer["argument"] for answer in answers} == {"x"}
-    processes = {answer["process"] for answer in answers}
+def crew_of(threads: int, root: Path, monkeypatch: pytest.MonkeyPatch) -> Crew:
+    config = RunConfig(device="cpu")
+    (root / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    return Crew(root, config)
+
+
+@pytest.fixture
+def pair(tmp_path: Path, jobs: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
+    crew = crew_of(2, tmp_path, monkeypatch)
+    yield crew
+    crew.leave()
+
+
+def test_jobs_are_done_by_as_many_processes_of_one_thread_as_there_are_threads(
+    pair: Crew, jobs: ModuleType, tmp_path: Path
+) -> None:
+    for fetch in [pair.job(jobs.double, n=n) for n in range(8)]:
+        fetch(tmp_path)
+    rows = [(tmp_path / f"{n}.txt").read_text().split() for n in range(8)]
+    assert [int(row[0]) for row in rows] == [2 * n for n in range(8)]
+    assert {row[2] for row in rows} == {"1"}
+    processes = {int(row[1]) for row in rows}
     assert len(processes) == 2
+    assert os.getpid() not in processes
+    assert pair.peak_memory > 2e7
+    pair.leave()
     for process in processes:
         with pytest.raises(ProcessLookupError):
             os.kill(process, 0)
+    assert not (tmp_path / ".parts").exists()
 
 
-def test_bad_input_is_raised_here_and_the_worker_goes_on(echo: str) -> None:
-    with Workers(echo, [""], 1) as workers:
-        with pytest.raises(BadInput, match="bad job"):
-            workers.submit({"bad": True}).result()
-        assert workers.submit({"n": 4}).result()["twice"] == 8
+def test_with_one_thread_a_job_is_done_here_when_it_is_fetched(
+    tmp_path: Path, jobs: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew = crew_of(1, tmp_path, monkeypatch)
+    fetch = crew.job(jobs.double, n=3)
+    assert not (tmp_path / "3.txt").exists()
+    fetch(tmp_path)
+    assert (tmp_path / "3.txt").read_text().split()[:2] == ["6", str(os.getpid())]
 
 
-def test_a_process_that_dies_is_named(echo: str) -> None:
-    with Workers(echo, [""], 1) as workers, pytest.raises(BadInput, match=r"exit code 7.*same command resumes"):
-        workers.submit({"die": True}).result()
+def test_a_context_keeps_the_last_of_each_name(tmp_path: Path) -> None:
+    context = Context(tmp_path, RunConfig())
+    made: list[None] = []
+
+    def make() -> int:
+        made.append(None)
+        return len(made)
+
+    assert [context.keep("a", key, make) for key in (1, 1, 2, 1)] == [1, 1, 2, 3]
+    assert context.keep("b", 1, make) == 4
+    assert context.keep("a", 1, make) == 3
+
+
+def test_bad_input_is_raised_here_and_the_worker_goes_on(pair: Crew, jobs: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="bad job"):
+        pair.job(jobs.refuse)(tmp_path)
+    pair.job(jobs.double, n=4)(tmp_path)
+    assert (tmp_path / "4.txt").read_text().startswith("8 ")
+
+
+def test_a_process_that_dies_is_named(pair: Crew, jobs: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"exit code 7.*same command resumes"):
+        pair.job(jobs.die)(tmp_path)

@@ -109,14 +109,14 @@ def align_round(
     before = [f"round-{k}/adapter" for k in range(1, round_)]
 
     def make(folder: Path, progress: Progress) -> None:
-        generator = model_at(run, before)
+        generator = model_at(run.folder, config, before)
         if len(pairs) < LEAST_PAIRS:
             add_adapter(generator.unet, config.alignment.rank, seed_of(config.seed, "align", round_))
             reason = f"{len(pairs)} preference pairs, {LEAST_PAIRS} are needed: the model stays as it was"
             _finish(folder, generator, [], {"stopped_at": 0, "reason": reason, "unet_passes": 0})
             return
         kept, watched = hold_out(pairs, config.preferences.held_out, config.seed, "held-out", round_)
-        reference = generator if config.alignment.reference == "previous" else model_at(run, [])
+        reference = generator if config.alignment.reference == "previous" else model_at(run.folder, config, [])
         (train, prompts), (held_out, _) = (
             _batches(run, generator, data, samples, scores, part) for part in (kept, watched)
         )
@@ -156,7 +156,7 @@ def train_on_winners(run: Run, data: Dataset, samples: Sequence[Sample], pairs: 
     batch = 2 * config.alignment.pairs
 
     def make(folder: Path, progress: Progress) -> None:
-        generator = model_at(run, [])
+        generator = model_at(run.folder, config, [])
         if not pairs:
             add_adapter(generator.unet, config.alignment.rank, seed_of(config.seed, "winners"))
             _finish(folder, generator, [], {"stopped_at": 0, "reason": "no winners", "unet_passes": 0})

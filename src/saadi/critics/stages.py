@@ -12,19 +12,22 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from saadi.config import ClassifierConfig
+from saadi.config import ClassifierConfig, RunConfig
 from saadi.critics.classifier import Classifier, Labelled, restore, train_classifier
 from saadi.critics.crossfit import CrossFitted, deal_folds, fit_member
 from saadi.data import Dataset
 from saadi.data.phantom import oracle_images
-from saadi.diffusion.stages import Sampler, device_of, read_images
+from saadi.data.stages import read_data
+from saadi.diffusion.stages import Sampler, read_images
 from saadi.features import Embedder, load_embedder, nearest_mirrored
 from saadi.foundation import backbone_path, foundation_folder
 from saadi.preferences import make_pairs, score
 from saadi.records import Pair, Sample, Score, read_records, write_atomic, write_records
+from saadi.runtime import device_of
 from saadi.seeds import seed_of
 from saadi.store import Run, file_digest
 from saadi.training import Progress
+from saadi.workers import Context
 
 
 def save_classifier(path: Path, model: Classifier) -> None:
@@ -71,28 +74,51 @@ class Critic:
         return score(self.criterion, samples, self.logits(read_images(run.folder, samples)), labels)
 
 
+def fit_network(context: Context, out: Path, *, fold: int | None) -> None:
+    """A job: train the critic's member without `fold` into `member-<fold>.safetensors`; None: the judge."""
+    config, device = context.config, device_of(context.config)
+    data = context.keep("data", None, lambda: read_data(context.root / "data"))
+    train, classes = data.split("train"), len(data.space)
+    real = Labelled(np.array(train.images), train.labels)
+    if fold is not None:
+        dealt = deal_folds(train.labels, train.groups, config.critic.folds, config.seed)
+        member = fit_member(config.critic, real, train.groups, dealt, fold, classes, config.seed, device)
+        save_classifier(out / f"member-{fold}.safetensors", member)
+        return
+    plenty = plenty_of(config)
+    lesson = Labelled(*oracle_images(plenty, config.data.size, config.seed)) if plenty else real
+    judge = train_classifier(config.critic.judge, lesson, classes, seed_of(config.seed, "judge"), device=device)
+    save_classifier(out / "judge.safetensors", judge)
+
+
+def plenty_of(config: RunConfig) -> int:
+    """How many rendered images of other patients the judge learns from; 0: it learns from the training images."""
+    return config.data.phantom.oracle if config.data.source == "phantom" else 0
+
+
 def fit_critics(run: Run, data: Dataset) -> Critic:
     """Train the members, fit their temperatures, train the judge; all on training images only."""
     config, device = run.config, device_of(run.config)
     train, val, classes = data.split("train"), data.split("val"), len(data.space)
     dealt = deal_folds(train.labels, train.groups, config.critic.folds, config.seed)
-    real = Labelled(np.array(train.images), train.labels)
-    plenty = config.data.phantom.oracle if config.data.source == "phantom" else 0
+    plenty = plenty_of(config)
+
+    def opened(folder: Path) -> tuple[tuple[Classifier, ...], Classifier]:
+        members = tuple(
+            _open(folder / f"member-{k}.safetensors", config.critic.classifier, classes, device)
+            for k in range(config.critic.folds)
+        )
+        return members, _open(folder / "judge.safetensors", config.critic.judge, classes, device)
 
     def make(folder: Path, progress: Progress) -> None:
         facts: dict[str, object] = {"model": config.critic.classifier.model, "folds": config.critic.folds}
-        members = []
-        for fold in range(config.critic.folds):
-            path = folder / f"member-{fold}.safetensors"
-            if not path.exists():
-                member = fit_member(config.critic, real, train.groups, dealt, fold, classes, config.seed, device)
-                save_classifier(path, member)
-            members.append(_open(path, config.critic.classifier, classes, device))
-            progress(fold + 1, config.critic.folds + 1)
-        lesson = Labelled(*oracle_images(plenty, config.data.size, config.seed)) if plenty else real
-        judge = train_classifier(config.critic.judge, lesson, classes, seed_of(config.seed, "judge"), device=device)
-        save_classifier(folder / "judge.safetensors", judge)
-        progress(config.critic.folds + 1, config.critic.folds + 1)
+        names = {"judge.safetensors": None} | {f"member-{k}.safetensors": k for k in range(config.critic.folds)}
+        missing = [fold for name, fold in names.items() if not (folder / name).exists()]
+        jobs = [run.crew.job(fit_network, fold=fold) for fold in missing]
+        for done, fetch in enumerate(jobs, len(names) - len(jobs) + 1):
+            fetch(folder)
+            progress(done, len(names))
+        members, judge = opened(folder)
         facts |= {
             "temperature": [member.temperature for member in members],
             "val_balanced_accuracy": float(np.mean([accuracy(member, val) for member in members])),
@@ -105,14 +131,9 @@ def fit_critics(run: Run, data: Dataset) -> Critic:
 
     eyes = file_digest(backbone_path(foundation_folder()))  # they say which member judges a sample
     settings = [config.critic.model_dump(mode="json"), config.seed, config.threads, plenty, eyes]
-    folder = run.stage("critic", make, settings=settings, inputs=["data"])
-    members = [
-        _open(folder / f"member-{k}.safetensors", config.critic.classifier, classes, device)
-        for k in range(config.critic.folds)
-    ]
-    judge = _open(folder / "judge.safetensors", config.critic.judge, classes, device)
+    members, judge = opened(run.stage("critic", make, settings=settings, inputs=["data"]))
     return Critic(
-        CrossFitted(tuple(members), dealt),
+        CrossFitted(members, dealt),
         judge,
         load_embedder(foundation_folder()),
         train,

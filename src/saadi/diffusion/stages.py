@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from saadi.config import LABEL, RunConfig
 from saadi.data import Dataset
+from saadi.data.stages import read_data
 from saadi.diffusion.base import prompt_table, train_denoiser
 from saadi.diffusion.generator import (
     Generator,
@@ -25,19 +28,13 @@ from saadi.diffusion.generator import (
     save_generator,
 )
 from saadi.diffusion.lora import apply_adapter
-from saadi.errors import BadInput
 from saadi.foundation import foundation_folder
 from saadi.records import LabelSpace, Sample
+from saadi.runtime import device_of
 from saadi.seeds import seed_of
 from saadi.store import Run, file_digest
 from saadi.training import Progress, Recipe, write_log
-
-
-def device_of(config: RunConfig) -> torch.device:
-    """The device a run computes on. Raises `BadInput` for a GPU that is not there."""
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise BadInput("device: cuda was asked for, but torch sees no GPU; use device: auto or cpu")
-    return torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
+from saadi.workers import Context
 
 
 def prompts_of(config: RunConfig, space: LabelSpace) -> list[str]:
@@ -98,13 +95,43 @@ def train_base(run: Run, data: Dataset) -> None:
     run.stage("base", make, settings=settings, inputs=["data"])
 
 
-def model_at(run: Run, adapters: Sequence[str]) -> Generator:
-    """The base model with the adapters of some stages folded in, on the run's device."""
-    generator = load_generator(run.path("base") / "model")
+def model_at(root: Path, config: RunConfig, adapters: Sequence[str]) -> Generator:
+    """The base model of the run in `root` with the adapters of some stages folded in, on the run's device."""
+    generator = load_generator(root / "base" / "model")
     pipe = generator.pipeline()
     for stage in adapters:
-        apply_adapter(pipe, run.path(stage))
-    return generator.to(device_of(run.config))
+        apply_adapter(pipe, root / stage)
+    return generator.to(device_of(config))
+
+
+@dataclass(frozen=True)
+class Painter:
+    """A model and its prompts, encoded: of each class [C, T, D], and the blank one [1, T, D]."""
+
+    model: Generator
+    embeddings: Tensor
+    blank: Tensor
+
+    @classmethod
+    def open(cls, root: Path, config: RunConfig, adapters: Sequence[str]) -> Painter:
+        """The model of the run in `root` with some adapters. Raises `BadInput` for prompts it cannot tell apart."""
+        model = model_at(root, config, adapters)
+        prompts = prompts_of(config, read_data(root / "data").space)
+        prompt_table(model, prompts)
+        embeddings = encode_prompts(model, [*prompts, ""])
+        return cls(model, embeddings[:-1], embeddings[-1:])
+
+
+def paint(
+    context: Context, out: Path, *, adapters: list[str], labels: list[int], seeds: list[int], files: list[str]
+) -> None:
+    """A job: one micro-batch of images, of classes `labels` and each from its own seed, as PNG."""
+    root, config = context.root, context.config
+    painter = context.keep("painter", adapters, lambda: Painter.open(root, config, adapters))
+    rows = torch.tensor(labels, device=painter.model.device)
+    images = draw(painter.model, painter.embeddings[rows], painter.blank, seeds, config.sampling)
+    for name, image in zip(files, images, strict=True):
+        save_png(out / name, image)
 
 
 class Sampler:
@@ -113,18 +140,6 @@ class Sampler:
     def __init__(self, run: Run, space: LabelSpace, adapters: Sequence[str], round_: int) -> None:
         self.run, self.space, self.round = run, space, round_
         self.adapters = tuple(adapters)
-        self._model: Generator | None = None
-
-    @property
-    def model(self) -> Generator:
-        """The model, opened when first needed."""
-        if self._model is None:
-            self._model = model_at(self.run, self.adapters)
-            prompts = prompts_of(self.run.config, self.space)
-            prompt_table(self._model, prompts)
-            embeddings = encode_prompts(self._model, [*prompts, ""])
-            self._embeddings, self._blank = embeddings[:-1], embeddings[-1:]
-        return self._model
 
     def draw(
         self,
@@ -150,17 +165,21 @@ class Sampler:
             for label, index in requests
         ]
         size = config.sampling.batch
-        for start in range(0, len(samples), size):
-            chunk = samples[start : start + size]
-            paths = [self.run.folder / sample.file for sample in chunk]
-            if not all(path.exists() for path in paths):
-                model = self.model
-                rows = torch.tensor([self.space.id(sample.label) for sample in chunk])
-                seeds = [sample.seed for sample in chunk]
-                images = draw(model, self._embeddings[rows.to(model.device)], self._blank, seeds, config.sampling)
-                for path, image in zip(paths, images, strict=True):
-                    save_png(path, image)
-            progress(start + len(chunk), len(samples))
+        chunks = [samples[start : start + size] for start in range(0, len(samples), size)]
+        missing = [chunk for chunk in chunks if not all((self.run.folder / one.file).exists() for one in chunk)]
+        jobs = [
+            self.run.crew.job(
+                paint,
+                adapters=list(self.adapters),
+                labels=[self.space.id(sample.label) for sample in chunk],
+                seeds=[sample.seed for sample in chunk],
+                files=[Path(sample.file).name for sample in chunk],
+            )
+            for chunk in missing
+        ]
+        for done, fetch in enumerate(jobs, len(chunks) - len(missing) + 1):
+            fetch(folder)
+            progress(min(done * size, len(samples)), len(samples))
         return samples
 
 
