@@ -119,21 +119,28 @@ def sample_run(
 
 @contextmanager
 def _appearing(out: Path) -> Iterator[Path]:
-    """A hidden folder beside `out` to fill, renamed to `out` at the end and removed where that is not reached.
+    """A hidden folder to fill, renamed to `out` at the end and removed where that is not reached.
 
-    One that a kill left behind is removed first. Raises `BadInput` where `out` holds something or has no parent.
+    It lies beside `out`; where `out` is there already, and empty, in it, and what it holds moves up: an empty folder
+    may be a mount point. One that a kill left behind is removed first. Raises `BadInput` where `out` holds something or
+    has no parent.
     """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    name = f".{out.resolve().name}.partial"
+    if out.exists() and not (out.is_dir() and all(entry.name == name for entry in out.iterdir())):
         raise BadInput(f"{out}: is there already; nothing is overwritten, choose another --out")
     whole = out.resolve()
     if not whole.parent.is_dir():
         raise BadInput(f"{out}: there is no folder {whole.parent}; make it, or choose another --out")
-    partial = whole.with_name(f".{whole.name}.partial")
+    partial = (whole if whole.exists() else whole.parent) / name
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
         yield partial
-        partial.rename(whole)
+        if whole.exists():
+            for entry in sorted(partial.iterdir()):  # the images before the tables that name them
+                entry.rename(whole / entry.name)
+        else:
+            partial.rename(whole)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,27 +15,26 @@ from saadi.data.load import list_frames
 from saadi.diffusion.generator import encode_prompts, unet_passes
 from saadi.diffusion.stages import open_start
 from saadi.runtime import device_of, prepare_runtime
+from saadi.workers import crew_size
 
 _PROBE = 16
 
 
-def _seconds_per_pass(config: RunConfig) -> tuple[float, float]:
-    """Seconds of one UNet pass without and with gradients, measured on one small batch each."""
+def _seconds_per_pass(config: RunConfig, *, training: bool) -> float:
+    """Seconds of a UNet's pass of one image, with or without gradients, measured on one small batch."""
     generator = open_start(config, ()).to(device_of(config))
-    unet = generator.unet
+    unet = generator.unet.train(training)
     embedding = encode_prompts(generator, [""]).expand(_PROBE, -1, -1)
     side = config.data.size // 2 ** (len(generator.vae.config.block_out_channels) - 1)
     x = torch.randn(_PROBE, unet.config.in_channels, side, side, device=generator.device)
     t = torch.full((_PROBE,), 500, device=generator.device)
-    unet.eval()
-    with torch.no_grad():
-        unet(x, t, embedding)
-        begun = time.perf_counter()
-        unet(x, t, embedding)
-        forward = (time.perf_counter() - begun) / _PROBE
-    begun = time.perf_counter()
-    unet(x, t, embedding).sample.square().mean().backward()
-    return forward, (time.perf_counter() - begun) / _PROBE
+    with torch.set_grad_enabled(training):
+        for _ in range(2):  # the first call is slower
+            begun = time.perf_counter()
+            out = unet(x, t, embedding).sample
+            if training:
+                out.square().mean().backward()
+    return (time.perf_counter() - begun) / _PROBE
 
 
 def _seconds_per_image(config: RunConfig, classes: int) -> float:
@@ -44,6 +44,18 @@ def _seconds_per_image(config: RunConfig, classes: int) -> float:
     begun = time.perf_counter()
     train_classifier(probe, Labelled(images, np.arange(_PROBE) % classes), classes, 0, device=device_of(config))
     return (time.perf_counter() - begun) / (3 * probe.batch)
+
+
+def _by_the_crew(config: RunConfig, seconds: Callable[[], float]) -> float:
+    """What `seconds` measures of some work, where the crew does it side by side."""
+    threads, processes = torch.get_num_threads(), crew_size(config)
+    if not processes:
+        return seconds()
+    torch.set_num_threads(1)
+    try:
+        return seconds() / processes
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _images_drawn(config: RunConfig, classes: int) -> int:
@@ -66,8 +78,9 @@ def estimate(config: RunConfig) -> dict[str, Any]:
     space, frames, _ = list_frames(config.data, config.seed)
     images, classes = len(frames), len(space)
     rendered = images + (config.data.phantom.oracle if config.data.source == "phantom" else 0)
-    forward, training = _seconds_per_pass(config)
-    image = _seconds_per_image(config, classes)
+    training = _seconds_per_pass(config, training=True)
+    forward = _by_the_crew(config, lambda: _seconds_per_pass(config, training=False))
+    image = _by_the_crew(config, lambda: _seconds_per_image(config, classes))
     drawn = _images_drawn(config, classes)
     alignment, evaluation = config.alignment, config.evaluation
     steps = 2 * alignment.pairs * alignment.steps * (config.rounds + 1)

@@ -51,17 +51,22 @@ class Context:
         return value
 
 
+def crew_size(config: RunConfig) -> int:
+    """How many processes share a run's jobs; 0: none, the run does them itself."""
+    threads = torch.get_num_threads() if device_of(config).type == "cpu" else 1
+    return min(threads, MOST) if threads > 1 else 0
+
+
 class Crew:
-    """Does the jobs of the run in `root`: in processes of one thread, as many as there are threads, on a CPU with more
-    than one; else here. A CPU's results depend neither on the processes' number nor on the jobs' order.
+    """Does the jobs of the run in `root`: on a CPU with several threads, in as many processes of one thread; else here.
+    A CPU's results depend neither on the processes' number nor on the jobs' order.
 
     Processes start when first needed; on `leave` they are killed, and what they had not finished is left undone. One
     may outlive a parent that was killed, so each job writes into a folder of its own, named after the parent.
     """
 
     def __init__(self, root: Path, config: RunConfig) -> None:
-        threads = torch.get_num_threads() if device_of(config).type == "cpu" else 1
-        self.count = min(threads, MOST) if threads > 1 else 0
+        self.count = crew_size(config)
         self.peak_memory = 0
         """Bytes that all processes took at their peak, at most."""
         self._context, self._parts, self._jobs = Context(root, config), root / ".parts", 0

@@ -77,6 +77,6 @@ def test_nearest_is_the_largest_correlation(n: int, m: int, chunk: int, seed: in
     np.testing.assert_allclose(expected[np.arange(n), index], expected.max(1), atol=1e-4)
 
 
-def test_three_groups_are_enough() -> None:
+def test_the_fewest_groups_that_are_accepted_leave_two_to_train_on() -> None:
     split = split_groups(np.ones((MIN_GROUPS, 2), np.int64), np.random.default_rng(0))
-    assert sorted(split.tolist()) == [0, 1, 2]
+    assert sorted(split.tolist()) == [0, 0, 1, 2]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,14 +19,28 @@ from saadi.evaluation.metrics import (
     confusion,
     macro_f1,
     rare_classes,
+    tally_recalls,
 )
-from saadi.evaluation.statistics import crossed_bootstrap, holm
+from saadi.evaluation.statistics import Bootstrap, crossed_bootstrap, holm
 from saadi.features import nearest
 
 Ints = NDArray[np.int64]
 quick = settings(max_examples=25, deadline=None, derandomize=True)
 keys = st.integers(0, 2**32 - 1)
 CLASSES = 4
+
+
+def bootstrap(
+    predictions: Mapping[str, Ints],
+    labels: Ints,
+    groups: NDArray[Any],
+    classes: int,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Bootstrap:
+    """The bootstrap of recalls, from class ids [S, N] by arm."""
+    tallies = {name: tally_recalls(labels, ids, classes) for name, ids in predictions.items()}
+    return crossed_bootstrap(tallies, groups, resamples, seed)
 
 
 def draw_arms(rng: np.random.Generator, seeds: int, groups: int) -> tuple[dict[str, Ints], Ints, Ints]:
@@ -42,8 +59,8 @@ def test_the_order_of_images_does_not_matter(key: int, seeds: int, groups: int) 
     rng = np.random.default_rng(key)
     arms, labels, group = draw_arms(rng, seeds, groups)
     order = rng.permutation(80)
-    one = crossed_bootstrap(arms, labels, group, CLASSES, 40, key)
-    two = crossed_bootstrap({k: v[:, order] for k, v in arms.items()}, labels[order], group[order], CLASSES, 40, key)
+    one = bootstrap(arms, labels, group, CLASSES, 40, key)
+    two = bootstrap({k: v[:, order] for k, v in arms.items()}, labels[order], group[order], CLASSES, 40, key)
     for arm in arms:
         np.testing.assert_array_equal(one.draws[arm], two.draws[arm])
         np.testing.assert_array_equal(one.point[arm], two.point[arm])
@@ -55,8 +72,8 @@ def test_renaming_classes_permutes_recalls_and_leaves_their_mean(key: int, group
     rng = np.random.default_rng(key)
     arms, labels, group = draw_arms(rng, 2, groups)
     name = rng.permutation(CLASSES)
-    one = crossed_bootstrap(arms, labels, group, CLASSES, 40, key)
-    two = crossed_bootstrap({k: name[v] for k, v in arms.items()}, name[labels], group, CLASSES, 40, key)
+    one = bootstrap(arms, labels, group, CLASSES, 40, key)
+    two = bootstrap({k: name[v] for k, v in arms.items()}, name[labels], group, CLASSES, 40, key)
     np.testing.assert_array_equal(one.draws["a"], two.draws["a"][:, name])
     assert one.difference("b", "a").interval == pytest.approx(two.difference("b", "a").interval)
 
@@ -67,8 +84,8 @@ def test_relabelling_seeds_in_all_arms_alike_changes_no_estimate(key: int) -> No
     rng = np.random.default_rng(key)
     arms, labels, group = draw_arms(rng, 3, 6)
     order = rng.permutation(3)
-    one = crossed_bootstrap(arms, labels, group, CLASSES, 3000, key)
-    two = crossed_bootstrap({k: v[order] for k, v in arms.items()}, labels, group, CLASSES, 3000, key)
+    one = bootstrap(arms, labels, group, CLASSES, 3000, key)
+    two = bootstrap({k: v[order] for k, v in arms.items()}, labels, group, CLASSES, 3000, key)
     assert one.difference("b", "a").mean == pytest.approx(two.difference("b", "a").mean)
     # The same distribution from other draws: equal but for the noise of resampling.
     assert one.difference("b", "a").interval == pytest.approx(two.difference("b", "a").interval, abs=0.03)
@@ -78,7 +95,7 @@ def test_relabelling_seeds_in_all_arms_alike_changes_no_estimate(key: int) -> No
 @given(keys, st.integers(1, 4), st.integers(1, 9))
 def test_intervals_hold_the_point_estimate(key: int, seeds: int, groups: int) -> None:
     arms, labels, group = draw_arms(np.random.default_rng(key), seeds, groups)
-    result = crossed_bootstrap(arms, labels, group, CLASSES, 400, key)
+    result = bootstrap(arms, labels, group, CLASSES, 400, key)
     for mean, (low, high) in (result.interval("a"), result.interval("b"), result.difference("b", "a")):
         assert low - 1e-9 <= mean <= high + 1e-9
     assert result.difference("b", "a").mean == -result.difference("a", "b").mean
@@ -90,7 +107,7 @@ def test_intervals_hold_the_point_estimate(key: int, seeds: int, groups: int) ->
 @given(keys, st.integers(1, 4), st.integers(1, 9))
 def test_equal_arms_differ_by_exactly_zero(key: int, seeds: int, groups: int) -> None:
     arms, labels, group = draw_arms(np.random.default_rng(key), seeds, groups)
-    result = crossed_bootstrap({**arms, "twin": arms["a"].copy()}, labels, group, CLASSES, 40, key)
+    result = bootstrap({**arms, "twin": arms["a"].copy()}, labels, group, CLASSES, 40, key)
     assert result.difference("a", "twin") == (0.0, (0.0, 0.0))
     assert result.paired_p("a", "twin") == 1.0
 

@@ -75,10 +75,10 @@ def test_split_folders_are_kept(tmp_path: Path) -> None:
 
 
 def test_deeper_folders_count_and_hidden_or_other_files_do_not(tmp_path: Path) -> None:
-    _touch(tmp_path, [f"{kind}/P{i}/x.tiff" for i in range(3) for kind in ("a", "b")])
+    _touch(tmp_path, [f"{kind}/P{i}/x.tiff" for i in range(4) for kind in ("a", "b")])
     _touch(tmp_path, ["a/P0/._x.tiff", "a/.cache/y.png", ".git/z.png", "a/notes.txt"])
     assert {frame.file for frame in scan_folders(tmp_path, r"/(P\d)/", 0).frames} == {
-        f"{kind}/P{i}/x.tiff" for i in range(3) for kind in ("a", "b")
+        f"{kind}/P{i}/x.tiff" for i in range(4) for kind in ("a", "b")
     }
 
 
@@ -91,8 +91,9 @@ def test_groups_and_splits_from_a_csv(tmp_path: Path) -> None:
     )
     assert _splits(scan_folders(tmp_path, "groups.csv", 0).frames) == {"train": {"G0"}, "val": {"G1"}, "test": {"G2"}}
 
-    table.write_text("file,group\n" + "".join(f"{f},G{f[2]}\n" for f in files))
-    assert {len(groups) for groups in _splits(scan_folders(tmp_path, str(table), 0).frames).values()} == {1}
+    table.write_text("file,group\n" + "".join(f"{f},G{f}\n" for f in files))
+    shared_out = _splits(scan_folders(tmp_path, str(table), 0).frames)
+    assert {split: len(groups) for split, groups in shared_out.items()} == {"train": 4, "val": 1, "test": 1}
 
     table.write_text("file,group\n" + "".join(f"{f},G{f[2]}\n" for f in files[1:]))
     _refused(tmp_path, "groups.csv", "1 of 6 images are not listed", "a/0.png")
@@ -118,7 +119,7 @@ def test_bad_patterns_and_groups(tmp_path: Path) -> None:
     _refused(tmp_path, "(", "no regular expression")
     _refused(tmp_path, r"P\d+", "has no group")
     _refused(tmp_path, r"(P[1-9])_", "4 of 40 files", "clip/P0_0.png")
-    _refused(tmp_path, r"^(hook|clip)/", "2 groups", "at least 3")
+    _refused(tmp_path, r"^(hook|clip)/", "2 groups", "4 are needed to share out")
 
 
 def test_bad_folders(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from saadi.foundation.autoencoder import (
     to_signed,
 )
 from saadi.foundation.pool import pretext_tools
+from saadi.foundation.pretrain import LATENTS
 from saadi.worlds.phantom import DIFFICULTY, INSTRUMENTS
 from saadi.worlds.pretext import pretext_prompt, world_hash
 from saadi.worlds.scene import draw_look, render
@@ -49,6 +50,7 @@ def test_it_is_small_and_says_where_it_came_from() -> None:
     provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     assert provenance["world"] == world_hash(pretext_tools())
     assert provenance["passes"] > 0
+    assert provenance["latents"] == LATENTS  # else a sitting that goes on from it would begin a new autoencoder
     assert not list(folder.rglob("*.bin")) + list(folder.rglob("*.pt"))
 
 

@@ -103,13 +103,20 @@ def test_what_cannot_be_written_is_refused_before_anything_is_drawn(
     assert {path.name for path in tmp_path.iterdir()} == {"run", "full"}
 
 
-def test_an_empty_folder_is_filled_and_a_partial_one_swept_away(run: Path, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / ".out.partial/images").mkdir(parents=True)
-    (tmp_path / ".out.partial/images/old.png").touch()
-    sample_run(run, "hook", tmp_path / "out", 3, None, 0, True)
+@pytest.mark.parametrize("there", [False, True])
+def test_a_partial_folder_is_swept_away_and_an_empty_one_filled_in_its_place(
+    there: bool, run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    left = (out if there else tmp_path) / ".out.partial/images"
+    left.mkdir(parents=True)
+    (left / "old.png").touch()
+    before = out.stat().st_ino if there else None
+    sample_run(run, "hook", out, 3, None, 0, True)
     assert {path.name for path in tmp_path.iterdir()} == {"run", "out"}
-    assert len(list((tmp_path / "out/images").iterdir())) == 3
+    assert {path.name for path in out.iterdir()} == {"images", "labels.csv", "metadata.jsonl"}
+    assert len(list((out / "images").iterdir())) == 3
+    assert before in (None, out.stat().st_ino)  # a mount point could not be replaced
 
 
 @pytest.mark.parametrize("at", ["draw", "save_png", "write_atomic"])

@@ -11,7 +11,7 @@ from saadi.evaluation.metrics import (
     calibration_error,
     confusion,
     macro_f1,
-    mean_recall,
+    mean_score,
     rare_classes,
     ratio,
     recalls,
@@ -47,7 +47,7 @@ def test_a_perfect_classifier_scores_one() -> None:
 def test_ratio_and_mean_are_nan_without_warning_where_there_is_nothing() -> None:
     np.testing.assert_array_equal(ratio(np.array([[1], [0]]), np.array([2, 0])), [[0.5, np.nan], [0, np.nan]])
     rows = np.array([[0.2, np.nan, 0.4], [np.nan, np.nan, np.nan]])
-    np.testing.assert_allclose(mean_recall(rows), [0.3, np.nan])
+    np.testing.assert_allclose(mean_score(rows), [0.3, np.nan])
 
 
 def test_calibration_error_by_hand() -> None:

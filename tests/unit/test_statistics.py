@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from saadi.errors import BadInput
-from saadi.evaluation.metrics import balanced_accuracy, confusion
+from saadi.evaluation.metrics import Tally, balanced_accuracy, confusion, tally_recalls
 from saadi.evaluation.statistics import Bootstrap, crossed_bootstrap, holm
 from saadi.seeds import numpy_rng
 
 Ints = NDArray[np.int64]
+
+
+def bootstrap(
+    predictions: Mapping[str, Ints],
+    labels: Ints,
+    groups: NDArray[Any],
+    classes: int,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Bootstrap:
+    """The bootstrap of recalls, from class ids [S, N] by arm."""
+    tallies = {name: tally_recalls(labels, ids, classes) for name, ids in predictions.items()}
+    return crossed_bootstrap(tallies, groups, resamples, seed)
 
 
 def world(
@@ -31,7 +47,7 @@ def world(
 
 def test_point_estimates_are_the_mean_over_seeds_of_the_metric() -> None:
     predictions, labels, groups = world(np.random.default_rng(0))
-    result = crossed_bootstrap(predictions, labels, groups, 3, 50)
+    result = bootstrap(predictions, labels, groups, 3, 50)
     for arm, ids in predictions.items():
         tables = [confusion(labels, row, 3) for row in ids]
         assert result.interval(arm).mean == pytest.approx(np.mean([balanced_accuracy(table) for table in tables]))
@@ -45,7 +61,7 @@ def test_every_resample_equals_plain_resampling_of_images() -> None:
     rng = np.random.default_rng(1)
     labels, groups = rng.integers(0, 4, 60), rng.integers(0, 5, 60)
     predictions = {"a": rng.integers(0, 4, (3, 60)), "b": rng.integers(0, 4, (3, 60))}
-    result = crossed_bootstrap(predictions, labels, groups, 4, 20, seed=7)
+    result = bootstrap(predictions, labels, groups, 4, 20, seed=7)
     picked_groups = numpy_rng(7, "bootstrap", "group").integers(5, size=(20, 5))
     picked_seeds = numpy_rng(7, "bootstrap", "seed").integers(3, size=(20, 3))
     for draw in range(20):
@@ -60,8 +76,8 @@ def test_every_resample_equals_plain_resampling_of_images() -> None:
 
 def test_draws_do_not_depend_on_which_arms_stand_beside() -> None:
     predictions, labels, groups = world(np.random.default_rng(2), gains=(0.0, 0.05, 0.1))
-    together = crossed_bootstrap(predictions, labels, groups, 3, 300, seed=3)
-    alone = crossed_bootstrap({"arm-2": predictions["arm-2"]}, labels, groups, 3, 300, seed=3)
+    together = bootstrap(predictions, labels, groups, 3, 300, seed=3)
+    alone = bootstrap({"arm-2": predictions["arm-2"]}, labels, groups, 3, 300, seed=3)
     np.testing.assert_array_equal(alone.draws["arm-2"], together.draws["arm-2"])
 
 
@@ -70,7 +86,7 @@ def test_pairing_makes_differences_surer_than_levels() -> None:
     predictions, labels, groups = world(rng, groups=10, seeds=4, gains=(0.0,))
     base = predictions["arm-0"]
     better = np.where(rng.random(base.shape) < 0.3, labels, base)
-    result = crossed_bootstrap({"base": base, "better": better}, labels, groups, 3, 500)
+    result = bootstrap({"base": base, "better": better}, labels, groups, 3, 500)
     low, high = result.interval("base").interval
     mean, (least, most) = result.difference("better", "base")
     assert 0 < least < mean < most
@@ -83,7 +99,7 @@ def test_one_group_is_resampled_by_image_and_says_so() -> None:
     labels = np.repeat([0, 1], 200)
     right = np.arange(400) % 2 == 0
     ids = np.where(right, labels, 1 - labels)[None]
-    result = crossed_bootstrap({"a": ids}, labels, np.full(400, "p1"), 2, 2000)
+    result = bootstrap({"a": ids}, labels, np.full(400, "p1"), 2, 2000)
     assert result.unit == "image"
     mean, (low, high) = result.interval("a")
     assert mean == 0.5
@@ -95,7 +111,7 @@ def test_one_seed_leaves_the_groups_uncertainty() -> None:
     labels = np.zeros(40, np.int64)
     groups = np.repeat(np.arange(4), 10)
     ids = np.where(groups < 2, 0, 1)[None]
-    result = crossed_bootstrap({"a": ids}, labels, groups, 2, 4000)
+    result = bootstrap({"a": ids}, labels, groups, 2, 4000)
     # The number of right groups among four drawn is binomial(4, 1/2).
     shares = np.bincount((result.draws["a"][:, 0] * 4).round().astype(int), minlength=5) / 4000
     np.testing.assert_allclose(shares, np.array([1, 4, 6, 4, 1]) / 16, atol=0.03)
@@ -104,14 +120,14 @@ def test_one_seed_leaves_the_groups_uncertainty() -> None:
 def test_seeds_are_resampled_too() -> None:
     labels, groups = np.zeros(40, np.int64), np.repeat(np.arange(4), 10)
     ids = np.stack([np.zeros(40, np.int64), np.ones(40, np.int64)])
-    draws = crossed_bootstrap({"a": ids}, labels, groups, 2, 4000).draws["a"][:, 0]
+    draws = bootstrap({"a": ids}, labels, groups, 2, 4000).draws["a"][:, 0]
     np.testing.assert_allclose([np.mean(draws == share) for share in (0, 0.5, 1)], [0.25, 0.5, 0.25], atol=0.03)
 
 
 def test_classes_absent_from_a_resample_are_left_out() -> None:
     labels = np.array([0, 0, 1, 1])
     ids = np.array([[0, 0, 0, 0]])
-    result = crossed_bootstrap({"a": ids}, labels, np.array(["x", "x", "y", "y"]), 3, 500)
+    result = bootstrap({"a": ids}, labels, np.array(["x", "x", "y", "y"]), 3, 500)
     assert set(np.unique(result.draws["a"][:, 0][~np.isnan(result.draws["a"][:, 0])])) == {1.0}
     assert np.isnan(result.draws["a"][:, 0]).any()
     assert result.interval("a") == (0.5, (0.0, 1.0))
@@ -131,7 +147,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     hits = {"level": 0, "gain": 0}
     for trial in range(150):
         predictions, labels, groups = world(np.random.default_rng([4, trial]), groups=20, seeds=6)
-        result = crossed_bootstrap(predictions, labels, groups, 3, 300, seed=trial)
+        result = bootstrap(predictions, labels, groups, 3, 300, seed=trial)
         low, high = result.interval("arm-0").interval
         hits["level"] += low <= 0.7 <= high
         low, high = result.difference("arm-1", "arm-0").interval
@@ -143,7 +159,7 @@ def test_no_gain_is_rarely_called_one() -> None:
     called = 0
     for trial in range(150):
         predictions, labels, groups = world(np.random.default_rng([5, trial]), groups=20, gains=(0.0, 0.0))
-        called += crossed_bootstrap(predictions, labels, groups, 3, 300, seed=trial).paired_p("arm-0", "arm-1") < 0.05
+        called += bootstrap(predictions, labels, groups, 3, 300, seed=trial).paired_p("arm-0", "arm-1") < 0.05
     assert called <= 0.1 * 150
 
 
@@ -158,14 +174,32 @@ def test_holm_by_hand() -> None:
 def test_data_that_do_not_fit_are_named() -> None:
     labels, groups, ids = np.array([0, 1]), np.array([0, 1]), np.array([[0, 1]])
     with pytest.raises(BadInput, match="at least one"):
-        crossed_bootstrap({}, labels, groups, 2)
+        bootstrap({}, labels, groups, 2)
     with pytest.raises(BadInput, match="at least one"):
-        crossed_bootstrap({"a": ids}, labels, groups, 2, resamples=0)
-    with pytest.raises(BadInput, match="groups: 1 for 2 labels"):
-        crossed_bootstrap({"a": ids}, labels, groups[:1], 2)
-    with pytest.raises(BadInput, match="predictions of b"):
-        crossed_bootstrap({"a": ids, "b": np.repeat(ids, 2, 0)}, labels, groups, 2)
-    with pytest.raises(BadInput, match="predictions of a"):
-        crossed_bootstrap({"a": ids[0]}, labels, groups, 2)
+        bootstrap({"a": ids}, labels, groups, 2, resamples=0)
+    with pytest.raises(BadInput, match="groups: 1 for 2 images"):
+        bootstrap({"a": ids}, labels, groups[:1], 2)
+    with pytest.raises(BadInput, match="tally of b"):
+        bootstrap({"a": ids, "b": np.repeat(ids, 2, 0)}, labels, groups, 2)
+    with pytest.raises(BadInput, match="tally of a"):
+        crossed_bootstrap({"a": Tally(np.ones((1, 2)), np.ones((1, 2)))}, groups)
+    with pytest.raises(BadInput, match="predictions: shape"):
+        bootstrap({"a": ids[0]}, labels, groups, 2)
     with pytest.raises(BadInput, match="labels: ids"):
-        crossed_bootstrap({"a": ids}, labels + 1, groups, 2)
+        bootstrap({"a": ids}, labels + 1, groups, 2)
+
+
+def test_wholes_may_differ_between_arms_as_areas_do() -> None:
+    """Dice of three images in two groups: twice the overlap by the areas' sum, over all images of a resample."""
+    overlap = np.array([[[4.0], [0.0], [3.0]], [[2.0], [1.0], [3.0]]])
+    areas = np.array([[[5.0], [6.0], [4.0]], [[4.0], [2.0], [6.0]]])
+    groups = np.array(["p", "q", "q"])
+    result = crossed_bootstrap({"a": Tally(2 * overlap, 2 * areas)}, groups, 400)
+    assert result.interval("a").mean == pytest.approx((7 + 6) / (15 + 12))
+    possible = {
+        round(float((overlap * weights).sum() / (areas * weights).sum()), 9)
+        for seeds in ((2, 0), (1, 1), (0, 2))
+        for times in ((2, 0), (1, 1), (0, 2))
+        for weights in [np.array(seeds)[:, None, None] * np.array([times[0], times[1], times[1]])[None, :, None]]
+    }
+    assert {round(float(draw), 9) for draw in result.draws["a"][:, 0]} == possible

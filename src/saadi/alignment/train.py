@@ -226,7 +226,7 @@ def align(
         {"unet": unet}, loss_at, recipe, seed=seed, what="alignment", checkpoint=checkpoint, every=WATCH_EVERY,
         progress=progress, watch=watch, stop=stop,
     )  # fmt: skip
-    if config.extrapolation > 1:
+    if config.extrapolation > 1 and any(p.any() for p in outer_weights(unet)):
         row = extrapolate(unet, config.extrapolation, watch, stop)
         rows.append({"step": rows[-1]["step"], **row})
         reason += f"; taken {row['extrapolation']:g} times as far"

@@ -15,7 +15,9 @@ from saadi.seeds import numpy_rng
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 SHARES = (0.6, 0.2, 0.2)
-MIN_GROUPS = 3
+MIN_GROUPS = 4
+"""Two to train on, since the critic is cross-fitted by group, and one each for val and test."""
+
 TRIALS = 200
 
 Found = tuple[str, str, Split | None]
@@ -149,8 +151,8 @@ def scan_folders(folder: Path, groups: str | None, seed: int) -> Scan:
     `groups`: a CSV, recognised by its ending and relative to `folder`, with `file,group` and perhaps `split`; or a
     regular expression, searched in each file's path relative to `folder`, whose first group is the patient. A split
     that neither the folders nor the CSV give is drawn by group (`split_groups`), deterministically in `seed`. Problems:
-    no folder, images or groups; a bad expression; a file without a group; fewer than `MIN_GROUPS` groups; and all that
-    `saadi.data.table.check_frames` refuses.
+    no folder, images or groups; a bad expression; a file without a group; fewer than `MIN_GROUPS` groups to share out;
+    and all that `saadi.data.table.check_frames` refuses.
     """
     if problem := check_folder(folder):
         return Scan(problems=(problem,))
@@ -168,9 +170,6 @@ def scan_folders(folder: Path, groups: str | None, seed: int) -> Scan:
     else:
         owner, more = _from_pattern(files, groups)
     problems += more
-    named = {group for file, group in owner.items() if file in set(files)}
-    if not more and len(named) < MIN_GROUPS:
-        problems.append(f"data.groups: {len(named)} groups in {folder}; at least {MIN_GROUPS} are needed, one a split")
     problems += [
         f"{folder}: {file} lies in {split} but its row says {given[file]}; make them agree"
         for file, _, split in found
@@ -181,6 +180,10 @@ def scan_folders(folder: Path, groups: str | None, seed: int) -> Scan:
     notes: tuple[str, ...] = ()
     splits = {file: place for file, _, split in found if (place := split or given.get(file))}
     if not splits:
+        named = len(set(owner.values()))
+        if named < MIN_GROUPS:
+            needed = f"{MIN_GROUPS} are needed to share out: 2 to train, 1 for val, 1 for test"
+            return Scan(problems=(f"data.groups: {named} groups in {folder}; {needed}",))
         splits, note = _draw(found, owner, seed)
         notes = (note,)
     frames = tuple(Frame(file, label, owner[file], splits[file]) for file, label, _ in found)

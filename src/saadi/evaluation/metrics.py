@@ -1,12 +1,12 @@
-"""Metrics of a classifier: pure functions of class ids and probabilities, as fractions, never per cent.
+"""Metrics: pure functions of class ids and probabilities, as fractions, never per cent.
 
-One rule for empty classes throughout: a class without images has no recall (nan) and is left out of means.
+One rule for empty classes throughout: a class without images has no score (nan) and is left out of means.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +52,30 @@ def recalls(table: NDArray[np.int64]) -> Floats:
     return ratio(np.diag(table), table.sum(1))
 
 
-def mean_recall(by_class: Floats, among: Sequence[int] | None = None) -> Floats:
-    """Mean [...] of recalls [..., C] over the classes `among` (all by default) that have one; nan where none has."""
+class Tally(NamedTuple):
+    """What scores by class are ratios of, image by image: `parts` and `wholes` [S, N, C] of S trainings on N images.
+
+    A score is the sum of its parts over images and trainings by that of its wholes. Recall: right answers by images.
+    """
+
+    parts: Floats
+    wholes: Floats
+
+
+def tally_recalls(labels: Ids, predicted: Ids, classes: int) -> Tally:
+    """The tally of recalls, from true class ids [N] and those of S trainings [S, N].
+
+    Raises `BadInput` where shapes do not fit or a label is no class.
+    """
+    check_ids("labels", labels, classes)
+    if predicted.ndim != 2 or predicted.shape[1] != len(labels):
+        raise BadInput(f"predictions: shape {predicted.shape}; give (trainings, {len(labels)})")
+    shown = np.eye(classes)[labels]
+    return Tally(shown * (predicted == labels)[..., None], np.broadcast_to(shown, (len(predicted), *shown.shape)))
+
+
+def mean_score(by_class: Floats, among: Sequence[int] | None = None) -> Floats:
+    """Mean [...] of scores [..., C] over the classes `among` (all by default) that have one; nan where none has."""
     chosen = by_class if among is None else by_class[..., list(among)]
     present = ~np.isnan(chosen)
     return ratio(np.where(present, chosen, 0.0).sum(-1), present.sum(-1))
@@ -61,7 +83,7 @@ def mean_recall(by_class: Floats, among: Sequence[int] | None = None) -> Floats:
 
 def balanced_accuracy(table: NDArray[np.int64], among: Sequence[int] | None = None) -> float:
     """Mean recall, 0 .. 1, over the classes present in the truth, or those of them in `among`; nan if there is none."""
-    return float(mean_recall(recalls(table), among))
+    return float(mean_score(recalls(table), among))
 
 
 def macro_f1(table: NDArray[np.int64]) -> float:
@@ -71,7 +93,7 @@ def macro_f1(table: NDArray[np.int64]) -> float:
     recall, F1 also charges for false alarms. (scikit-learn's rule.)
     """
     f1 = ratio(2 * np.diag(table), table.sum(0) + table.sum(1))
-    return float(mean_recall(f1))
+    return float(mean_score(f1))
 
 
 def calibration_error(labels: Ids, probabilities: NDArray[np.floating[Any]]) -> float:

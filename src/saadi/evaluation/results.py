@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from saadi import features
 from saadi.data import Dataset
 from saadi.evaluation.arms import Arm
-from saadi.evaluation.metrics import balanced_accuracy, calibration_error, confusion, macro_f1, rare_classes
+from saadi.evaluation.metrics import (
+    balanced_accuracy,
+    calibration_error,
+    confusion,
+    macro_f1,
+    rare_classes,
+    tally_recalls,
+)
 from saadi.evaluation.statistics import Bootstrap, crossed_bootstrap, holm
 from saadi.evaluation.trainings import predict
 from saadi.records import Split, write_atomic
@@ -138,10 +145,8 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
     rare_names = rare_classes(train.counts())
     rare = [names.index(name) for name in rare_names]
     boot = crossed_bootstrap(
-        {name: values.argmax(2) for name, values in predictions.items()},
-        shown.labels,
+        {name: tally_recalls(shown.labels, values.argmax(2), len(names)) for name, values in predictions.items()},
         shown.groups,
-        len(names),
         config.evaluation.bootstrap,
         config.seed,
     )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saadi.errors import BadInput
-from saadi.evaluation.metrics import Floats, Ids, check_ids, mean_recall, ratio
+from saadi.evaluation.metrics import Floats, Tally, mean_score, ratio
 from saadi.seeds import numpy_rng
 
 _BATCH = 256  # resamples worked out together: bounds memory, changes nothing
@@ -31,10 +31,10 @@ def _estimate(point: Floats, draws: Floats) -> Estimate:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Recalls by arm: `point` [C] from the data as they are, `draws` [resamples, C]; nan where a class has no image.
+    """Scores by arm: `point` [C] from the data as they are, `draws` [resamples, C]; nan where a class has no image.
 
     `unit`: what was resampled beside the seeds: groups, or the images of the only group. In all methods `among` gives
-    the classes (ids) whose recalls are averaged: all by default (balanced accuracy), the rare ones, or a single one.
+    the classes (ids) whose scores are averaged: all by default, the rare ones, or a single one.
     Classes absent from a resample are left out of its mean; a resample with none of them is left out of the interval.
     All values are nan if the test images show none of them.
     """
@@ -44,11 +44,11 @@ class Bootstrap:
     unit: Literal["group", "image"]
 
     def interval(self, arm: str, among: Sequence[int] | None = None) -> Estimate:
-        """Mean recall of an arm, 0 .. 1, averaged over its seeds."""
-        return _estimate(mean_recall(self.point[arm], among), mean_recall(self.draws[arm], among))
+        """Mean score of an arm, 0 .. 1, over its seeds."""
+        return _estimate(mean_score(self.point[arm], among), mean_score(self.draws[arm], among))
 
     def difference(self, arm: str, other: str, among: Sequence[int] | None = None) -> Estimate:
-        """Mean recall of `arm` minus that of `other`, -1 .. 1, under the same draws for both."""
+        """Mean score of `arm` minus that of `other`, -1 .. 1, under the same draws for both."""
         point, draws = self._gain(arm, other, among)
         return _estimate(point, draws)
 
@@ -64,66 +64,62 @@ class Bootstrap:
         return float(min(1.0, 2 * (far + 1) / (len(known) + 1)))
 
     def _gain(self, arm: str, other: str, among: Sequence[int] | None) -> tuple[Floats, Floats]:
-        point = mean_recall(self.point[arm], among) - mean_recall(self.point[other], among)
-        return point, mean_recall(self.draws[arm], among) - mean_recall(self.draws[other], among)
+        point = mean_score(self.point[arm], among) - mean_score(self.point[other], among)
+        return point, mean_score(self.draws[arm], among) - mean_score(self.draws[other], among)
 
 
 def crossed_bootstrap(
-    predictions: Mapping[str, Ids],
-    labels: Ids,
-    groups: NDArray[Any],
-    classes: int,
-    resamples: int = 2000,
-    seed: int = 0,
+    tallies: Mapping[str, Tally], groups: NDArray[Any], resamples: int = 2000, seed: int = 0
 ) -> Bootstrap:
     """Resample groups (patients, videos) and training seeds, each with replacement and independently of each other.
 
-    `predictions`: by arm, class ids [S, N] of S trainings on the same N test images; `labels` [N]; `groups` [N], of any
-    sortable type. A drawn group brings all its images, as often as it is drawn. Every arm gets the same draws of groups
+    `tallies`: by arm, of S trainings on the same N test images; `groups` [N], of any sortable type. A drawn group
+    brings all its images, as often as it is drawn. Every arm gets the same draws of groups
     and of seeds, so differences are paired: training i of all arms shares what can be shared, such as the order of real
     batches. This is the pigeonhole bootstrap (Owen 2007, doi:10.1214/07-AOAS122). Its intervals are too wide, by up to
     sqrt(3), where the noise of single predictions outweighs what groups and seeds have in common, and, like any
     bootstrap's, too narrow, by up to sqrt(1 - 1/n), where there are few (n) groups or seeds.
 
     With one group, its images are resampled instead, and `unit` is "image": what is found holds for that group alone.
-    With one seed it holds for that training alone. Raises `BadInput` where shapes or ids do not fit each other.
+    With one seed it holds for that training alone. Raises `BadInput` where shapes do not fit each other.
     """
-    check_ids("labels", labels, classes)
-    if not predictions or resamples < 1:
-        raise BadInput(f"bootstrap: {len(predictions)} arms, {resamples} resamples; at least one of each is needed")
-    if len(groups) != len(labels):
-        raise BadInput(f"groups: {len(groups)} for {len(labels)} labels; give one for each image")
-    shapes = {name: np.shape(ids) for name, ids in predictions.items()}
-    seeds = len(next(iter(predictions.values())))
-    for name, shape in shapes.items():
-        if seeds < 1 or shape != (seeds, len(labels)):
-            raise BadInput(f"predictions of {name}: shape {shape}; all arms need the same (seeds, {len(labels)})")
+    if not tallies or resamples < 1:
+        raise BadInput(f"bootstrap: {len(tallies)} arms, {resamples} resamples; at least one of each is needed")
+    shapes = [(name, np.shape(one)) for name, tally in tallies.items() for one in tally]
+    for name, shape in shapes:
+        if len(shape) != 3 or shape != shapes[0][1]:
+            raise BadInput(f"tally of {name}: shape {shape}; all arms need the same (trainings, images, classes)")
+    parts, wholes = (np.stack([np.asarray(tally[i], np.float64) for tally in tallies.values()]) for i in range(2))
+    _, seeds, images, classes = parts.shape
+    if len(groups) != images:
+        raise BadInput(f"groups: {len(groups)} for {images} images; give one for each image")
 
     names, unit_of = np.unique(groups, return_inverse=True)
     unit: Literal["group", "image"] = "group" if len(names) > 1 else "image"
     if unit == "image":
-        unit_of = np.arange(len(labels))
+        unit_of = np.arange(images)
     units = int(unit_of.max()) + 1
 
-    # Everything a resample needs: images (totals) and right answers (hits) by unit and class. Counts are whole numbers,
-    # exact in float64, so equal arms differ by exactly zero.
-    cells = unit_of * classes + labels
-    totals = np.bincount(cells, minlength=units * classes).reshape(units, classes).astype(np.float64)
-    right = np.concatenate([np.asarray(ids) == labels for ids in predictions.values()])
-    hits = np.stack([np.bincount(cells, weights=row, minlength=units * classes) for row in right])
-    hits = hits.reshape(len(right), units, classes).swapaxes(0, 1).reshape(units, -1)
+    def by_unit(counts: Floats) -> Floats:
+        """[A, S, N, C] summed over each unit's images: [U, A x S x C]. Counts are whole numbers, exact in float64, so
+        equal arms differ by exactly zero."""
+        summed = np.zeros((units, *counts.shape[:2], classes))
+        np.add.at(summed, unit_of, counts.transpose(2, 0, 1, 3))
+        return summed.reshape(units, -1)
 
-    def recalls(unit_counts: Floats, seed_counts: Floats) -> Floats:
-        by_seed = (unit_counts @ hits).reshape(len(unit_counts), len(predictions), seeds, classes)
-        return ratio(np.einsum("bs,basc->bac", seed_counts, by_seed), seeds * (unit_counts @ totals)[:, None])
+    part, whole = by_unit(parts), by_unit(wholes)
+
+    def scores(unit_counts: Floats, seed_counts: Floats) -> Floats:
+        sums = ((unit_counts @ one).reshape(-1, len(tallies), seeds, classes) for one in (part, whole))
+        return ratio(*(np.einsum("bs,basc->bac", seed_counts, one) for one in sums))
 
     unit_rng, seed_rng = numpy_rng(seed, "bootstrap", unit), numpy_rng(seed, "bootstrap", "seed")
     sizes = [min(_BATCH, resamples - start) for start in range(0, resamples, _BATCH)]
-    draws = np.concatenate([recalls(_drawn(unit_rng, size, units), _drawn(seed_rng, size, seeds)) for size in sizes])
-    point = recalls(np.ones((1, units)), np.ones((1, seeds)))[0]
+    draws = np.concatenate([scores(_drawn(unit_rng, size, units), _drawn(seed_rng, size, seeds)) for size in sizes])
+    point = scores(np.ones((1, units)), np.ones((1, seeds)))[0]
     return Bootstrap(
-        {name: point[index] for index, name in enumerate(predictions)},
-        {name: draws[:, index] for index, name in enumerate(predictions)},
+        {name: point[index] for index, name in enumerate(tallies)},
+        {name: draws[:, index] for index, name in enumerate(tallies)},
         unit,
     )
 
