@@ -158,7 +158,9 @@ class EvaluationConfig(Part):
     seeds: Count = Field(3, description="trainings of each arm")
     synthetic: Count = Field(320, description="synthetic images in each arm that has any, balanced over the classes")
     drawn: Count = Field(
-        2, description="images drawn for each that is used of an aligned model: the critic picks; 1: all are used"
+        2,
+        description="images drawn of an aligned model for each that is used: the critic picks, the rounds' candidates "
+        "included; 1: all are used, and nothing else",
     )
     mixing: tuple[Fraction, ...] = Field((0.25, 0.5), min_length=1, description="shares of a batch; chosen on val")
     bootstrap: Count = Field(2000, description="resamples behind every interval")

@@ -65,7 +65,7 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
         sets.append(Sampler(run, data.space, adapters, k))
         passes.append(passes[-1] + passes_of(run, adapters[-1]))
 
-    # 4. what the images are worth: equally many of each arm, rejection from as many generated as the last round cost
+    # 4. what the images are worth: equally many of each arm; rejection and the last round are picked from as many
     per_class = -(-config.evaluation.synthetic // len(data.space))
     size, last = per_class * len(data.space), config.rounds
     earlier = [sum(map(len, pools[:k])) for k in range(last + 1)]
@@ -73,12 +73,18 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
 
     def arm(
         name: str, sampler: Sampler, budget: int, *, before: int = 0, training: int = 0,
-        pool: Sequence[Sample] = (), inputs: Sequence[str] = (),
+        pool: Sequence[Sample] = (), inputs: Sequence[str] = (), noise: str = "set",
     ) -> Arm:  # fmt: skip
         stages = ["base", *sampler.adapters, *inputs]
-        used = final_set(run, sampler, critic, name, per_class, stages, budget=budget, pool=pool)
+        used = final_set(run, sampler, critic, name, per_class, stages, budget=budget, pool=pool, noise=noise)
         cost = unet_passes(before + budget, config.sampling) + training
         return Arm(name, tuple(used), before + budget, cost, (f"evaluation/sets/{name}",))
+
+    def aligned(k: int) -> Arm:
+        theirs = [f"round-{j}/samples" for j in range(1, k + 1)] if several > size else []
+        pool = [sample for samples in pools[: len(theirs)] for sample in samples]
+        budget, before = len(pool) + several, earlier[k] - len(pool)
+        return arm(f"round-{k}", sets[k], budget, before=before, training=passes[k], pool=pool, inputs=theirs)
 
     unaligned = arm("unaligned", sets[0], size)
     known, theirs = [*pools[0], *unaligned.samples], ["round-1/samples", "evaluation/sets/unaligned"]
@@ -87,9 +93,9 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
         Arm("real"),
         control_arm(config.evaluation.classifier.model),
         unaligned,
-        arm("rejection", sets[0], earlier[-1] + several, pool=known, inputs=theirs),
+        arm("rejection", sets[0], earlier[-1] + several, pool=known, inputs=theirs, noise="rejection"),
         arm("winners", trained, size, before=earlier[1], training=passes_of(run, winners)),
-        *(arm(f"round-{k}", sets[k], several, before=earlier[k], training=passes[k]) for k in range(1, last + 1)),
+        *map(aligned, range(1, last + 1)),
     ]
     if several > size:  # what alignment alone is worth
         arms.append(unpicked(run, arms[-1], size))

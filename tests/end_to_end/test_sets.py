@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from conftest import Finished
 
@@ -32,8 +33,15 @@ def test_the_sets_of_two_models_start_from_the_same_noise(finished: Finished) ->
     assert len({sample.id for sample in chain(*sets)}) == 48
 
 
-def test_an_aligned_set_is_the_critics_pick_of_what_was_drawn(finished: Finished, tmp_path: Path) -> None:
-    drawn, used = (_set(finished.folder, "round-2", kind) for kind in ("drawn", "samples"))
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_an_aligned_set_is_the_critics_pick_of_all_that_was_drawn(
+    rounds: int, finished: Finished, tmp_path: Path
+) -> None:
+    drawn, used = (_set(finished.folder, f"round-{rounds}", kind) for kind in ("drawn", "samples"))
+    assert len(drawn) == 16
+    for k in range(1, rounds + 1):
+        drawn += read_records(finished.folder / f"round-{k}/samples/samples.jsonl", Sample)
+    assert len(drawn) == 16 + 48 * rounds == finished.results["arms"][f"round-{rounds}"]["n_generated"]
     with Run(finished.copy(tmp_path), load_config(finished.config)) as run:
         scores = fit_critics(run, prepare_data(run)).scores(run, drawn)
     rank = {score.sample: (score.right, score.value) for score in scores}

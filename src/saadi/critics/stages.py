@@ -156,7 +156,7 @@ def draw_candidates(run: Run, sampler: Sampler, critic: Critic, round_: int, inp
     def make(folder: Path, progress: Progress) -> None:
         names = list(sampler.space.names)
         requests = [(label, index) for index in range(config.candidates) for label in names]
-        samples = sampler.draw(folder, requests, f"round-{round_}", progress)
+        samples = sampler.draw(folder, requests, f"round-{round_}", progress, f"round-{round_}")
         drawn = config.candidates
         while drawn < config.max_candidates:
             right = {sample.label: 0 for sample in samples}
@@ -167,7 +167,7 @@ def draw_candidates(run: Run, sampler: Sampler, critic: Critic, round_: int, inp
             requests = [(label, index) for index in range(drawn, drawn + more) for label in short]
             if not requests:
                 break
-            samples += sampler.draw(folder, requests, f"round-{round_}", progress)
+            samples += sampler.draw(folder, requests, f"round-{round_}", progress, f"round-{round_}")
             drawn += more
         write_records(folder / "samples.jsonl", samples)
 

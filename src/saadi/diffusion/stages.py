@@ -147,11 +147,11 @@ class Sampler:
         requests: Sequence[tuple[str, int]],
         tag: str,
         progress: Progress,
-        noise: str | None = None,
+        noise: str,
     ) -> list[Sample]:
         """Images for requests (label, index) as PNG; what is there already is kept.
 
-        `tag` names the samples and, unless `noise` is given, decides what noise they start from.
+        `tag` names the samples, `noise` the noise they start from.
         """
         config = self.run.config
         samples = [
@@ -159,7 +159,7 @@ class Sampler:
                 id=f"{tag}-{self.space.id(label):02d}-{index:05d}",
                 label=label,
                 round=self.round,
-                seed=seed_of(config.seed, noise or tag, label, index),
+                seed=seed_of(config.seed, noise, label, index),
                 file=str((folder / f"{self.space.id(label):02d}-{index:05d}.png").relative_to(self.run.folder)),
             )
             for label, index in requests

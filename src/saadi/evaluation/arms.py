@@ -61,26 +61,29 @@ def final_set(
     *,
     budget: int,
     pool: Sequence[Sample] = (),
+    noise: str,
 ) -> list[Sample]:
     """An arm's synthetic set: `per_class` images of each class of `budget` in all, `pool` among them.
 
-    Where there are more than are used, the critic that made the pairs picks. All sets start from the same noise, so
-    that two arms differ by their models, not by the luck of the draw; what joins a pool, from its own.
+    Where there are more than are used, the critic that made the pairs picks. Sets of the same `noise` start from the
+    same, so that two arms differ by their models, not by the luck of the draw. What is drawn here, and not from the
+    pool, is listed in `drawn.jsonl`.
     """
     names = sampler.space.names
     picks = budget > per_class * len(names)
 
     def make(folder: Path, progress: Progress) -> None:
         requests = [(names[i % len(names)], i // len(names)) for i in range(budget - len(pool))]
-        samples = [*pool, *sampler.draw(folder, requests, f"set-{name}", progress, None if pool else "set")]
-        write_records(folder / "drawn.jsonl", samples)
+        drawn = sampler.draw(folder, requests, f"set-{name}", progress, noise)
+        write_records(folder / "drawn.jsonl", drawn)
+        samples = [*pool, *drawn]
         if picks:
             scores = critic.scores(run, samples)
             samples = select_best(samples, [s.value for s in scores], [s.right for s in scores], per_class)
         write_records(folder / "samples.jsonl", samples)
 
     settings = [
-        budget, per_class, run.config.sampling.model_dump(mode="json"), critic.criterion, list(sampler.adapters),
+        budget, per_class, noise, run.config.sampling.model_dump(mode="json"), critic.criterion, list(sampler.adapters),
     ]  # fmt: skip
     stages = ["critic", *inputs] if picks else inputs
     folder = run.stage(f"evaluation/sets/{name}", make, settings=settings, inputs=stages)
@@ -88,7 +91,7 @@ def final_set(
 
 
 def unpicked(run: Run, arm: Arm, size: int) -> Arm:
-    """A control: the first `size` of the images that an arm's set was picked from, as they come."""
+    """A control: the first `size` of the images that the arm's last model drew for its set, as they come."""
     (stage,) = arm.inputs
     drawn = read_records(run.path(stage) / "drawn.jsonl", Sample)
     spared = len(drawn) - size

@@ -25,7 +25,7 @@ ARMS = {
     ),
     "round-k": (
         "aligned, round k",
-        "Real images and the critic's pick of what the model drew after k rounds of alignment: the method.",
+        "Real images and the critic's pick of what was drawn up to and after k rounds of alignment: the method.",
     ),
     "unpicked": (
         "aligned, unpicked",
