@@ -30,7 +30,7 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder")
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="override one setting; repeatable")
 ]
-OutFolder = Annotated[Path | None, typer.Option("--out", help="the run's folder [default: runs/<name of the config>]")]
+OutFolder = Annotated[Path | None, typer.Option("--out", help="the run's folder [default: one in runs/, by name]")]
 AsJson = Annotated[bool, typer.Option("--json", help="print facts as JSON")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="print the plan with estimates of time and disk, and do nothing")
@@ -47,6 +47,9 @@ def _execute(config: Any, out: Path, *, final: bool, dry: bool, as_json: bool, r
     from saadi.plan import estimate, render_plan
 
     if dry:
+        from saadi.preflight import preflight
+
+        preflight(config, out)
         plan = estimate(config)
         typer.echo(json.dumps(plan, indent=1) if as_json else render_plan(plan))
         return

@@ -23,7 +23,7 @@ from saadi.errors import BadInput
 from saadi.evaluation.memorisation import near_copies
 from saadi.features import load_embedder, nearest_mirrored
 from saadi.foundation import foundation_folder
-from saadi.records import write_atomic
+from saadi.records import read_json, write_atomic
 from saadi.report.wording import estimate
 from saadi.runtime import prepare_runtime
 from saadi.seeds import seed_of
@@ -47,11 +47,10 @@ def run_status(folder: Path) -> dict[str, Any]:
     """Finished stages with their seconds, whether the run is complete, and the gains."""
     config = load_config(require_run(folder) / "config.yaml")
     manifests = read_manifests(folder)
-    results_path = folder / "results.json"
-    results = json.loads(results_path.read_text(encoding="utf-8")) if results_path.is_file() else None
+    results = read_json(folder / "results.json")
     return {
         "run": str(folder),
-        "complete": results is not None,
+        "complete": bool(results),
         "rounds": {
             "done": sum(f"round-{k}/adapter" in manifests for k in range(1, config.rounds + 1)),
             "of": config.rounds,
@@ -81,8 +80,7 @@ def _round(folder: Path, config: RunConfig, asked: int | None) -> int:
     if not (folder / "base" / "manifest.json").is_file():
         raise BadInput(f"{folder}: its base model is not finished yet; run it first")
     if asked is None:
-        results = folder / "results.json"
-        chosen = json.loads(results.read_text(encoding="utf-8"))["val_choices"]["round"] if results.is_file() else None
+        chosen = read_json(folder / "results.json").get("val_choices", {}).get("round")
         return int(chosen.removeprefix("round-")) if chosen else max(done, default=0)
     if asked and asked not in done:
         raise BadInput(f"--round {asked}: not finished in {folder}; finished are 0{''.join(f', {k}' for k in done)}")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 
 from saadi.config import RunConfig
 from saadi.critics.classifier import Labelled, train_classifier
+from saadi.critics.networks import architecture
 from saadi.data.load import list_frames
 from saadi.diffusion.generator import encode_prompts, unet_passes
-from saadi.diffusion.stages import open_start
+from saadi.diffusion.stages import open_start, start_folder
 from saadi.runtime import device_of, prepare_runtime
 from saadi.workers import crew_size
 
@@ -58,18 +62,42 @@ def _by_the_crew(config: RunConfig, seconds: Callable[[], float]) -> float:
         torch.set_num_threads(threads)
 
 
-def _images_drawn(config: RunConfig, classes: int) -> int:
-    """Synthetic images of a whole run: pools, sets, and what rejection draws beyond these."""
+def _images_drawn(config: RunConfig, classes: int, candidates: int) -> int:
+    """Synthetic images of a whole run: pools of `candidates` a class, sets, and what rejection draws beyond these."""
     sets = classes * -(-config.evaluation.synthetic // classes)
-    pools = config.rounds * classes * config.preferences.candidates
+    pools = config.rounds * classes * candidates
     several = config.evaluation.drawn * sets
     more = max(0, pools + several - pools // config.rounds - sets)  # what rejection draws beyond a pool and a set
     return pools + 2 * sets + config.rounds * several + more
 
 
+def _trainings(config: RunConfig) -> int:
+    """Downstream trainings: two arms without synthetic images, the others with every share."""
+    evaluation = config.evaluation
+    arms = config.rounds + 3 + (evaluation.drawn > 1)
+    return evaluation.seeds * (2 + len(evaluation.mixing) * arms)
+
+
+def _parameters(folder: Path) -> int:
+    """Numbers in the safetensors files below a folder, by their headers."""
+    total = 0
+    for path in folder.rglob("*.safetensors"):
+        with safe_open(path, "pt") as handle:
+            total += sum(math.prod(handle.get_slice(name).get_shape()) for name in handle.keys())  # noqa: SIM118
+    return total
+
+
 def disk_bytes(config: RunConfig, images: int, classes: int) -> int:
-    """The disk a run of so many real images and classes fills, about."""
-    return (images + 2 * _images_drawn(config, classes)) * 3 * config.data.size**2 + 120_000_000
+    """The disk a run of so many real images and classes fills at most, about: images, models in float32, and stage 1's
+    checkpoint, which holds weights, two moments and an average."""
+    pixels = (images + 2 * _images_drawn(config, classes, config.preferences.max_candidates)) * 3 * config.data.size**2
+    critic, judge, downstream = (
+        sum(p.numel() for p in architecture(name).build(classes).parameters())
+        for name in (config.critic.classifier.model, config.critic.judge.model, config.evaluation.classifier.model)
+    )
+    numbers = 5 * _parameters(start_folder(config))
+    numbers += config.critic.folds * critic + judge + _trainings(config) * downstream
+    return pixels + 4 * numbers + 10_000_000
 
 
 def estimate(config: RunConfig) -> dict[str, Any]:
@@ -81,10 +109,10 @@ def estimate(config: RunConfig) -> dict[str, Any]:
     training = _seconds_per_pass(config, training=True)
     forward = _by_the_crew(config, lambda: _seconds_per_pass(config, training=False))
     image = _by_the_crew(config, lambda: _seconds_per_image(config, classes))
-    drawn = _images_drawn(config, classes)
+    drawn = _images_drawn(config, classes, config.preferences.candidates)
     alignment, evaluation = config.alignment, config.evaluation
     steps = 2 * alignment.pairs * alignment.steps * (config.rounds + 1)
-    trainings = evaluation.seeds * (2 + len(evaluation.mixing) * (config.rounds + 3 + (evaluation.drawn > 1)))
+    trainings = _trainings(config)
     critics = config.critic.folds * config.critic.classifier.steps * config.critic.classifier.batch
     judge = config.critic.judge.steps * config.critic.judge.batch
     stages = {

@@ -51,8 +51,8 @@ def preflight(config: RunConfig, folder: Path) -> None:
     space, frames, _ = list_frames(config.data, config.seed)
     _check_folds(config, frames)
     _check_enough(config, frames, len(space))
-    _check_place(folder, disk_bytes(config, len(frames), len(space)))
     _check_base(config, space)
+    _check_place(folder, disk_bytes(config, len(frames), len(space)))
 
 
 def _check_judge(models: Mapping[str, str]) -> None:

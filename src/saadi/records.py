@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from saadi.errors import BadInput
+
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -84,6 +86,17 @@ def write_atomic(path: Path, text: str) -> None:
         handle.flush()
         os.fsync(handle.fileno())
     partial.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; an empty one where there is no file. Raises `BadInput` where there is something else."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else {}
+    except ValueError as error:
+        raise BadInput(f"{path}: not valid JSON ({error}); delete it and run the same command again") from None
+    if not isinstance(values, dict):
+        raise BadInput(f"{path}: expected a JSON object; delete it and run the same command again")
+    return values
 
 
 def write_records(path: Path, records: Iterable[Any]) -> None:

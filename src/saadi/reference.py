@@ -14,20 +14,20 @@ setting on the command line. An unknown name is refused.
 """
 
 
-def _section(model: type[BaseModel], path: str) -> list[str]:
+def _section(part: BaseModel, path: str) -> list[str]:
+    """A part's settings and those of the parts in it; defaults are its own, since two parts of a kind may differ."""
     rows: list[str] = []
     inner: list[str] = []
-    for name, field in model.model_fields.items():
-        annotation = field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            inner += _section(annotation, f"{path}{name}.")
+    for name, field in type(part).model_fields.items():
+        default = getattr(part, name)
+        if isinstance(default, BaseModel):
+            inner += _section(default, f"{path}{name}.")
             continue
-        default = field.get_default(call_default_factory=True)
         shown = list(default) if isinstance(default, tuple) else default
         rows.append(f"| `{path}{name}` | `{shown}` | {field.description or ''} |")
     head = [
         f"\n## {path.rstrip('.') or 'the run'}\n",
-        (model.__doc__ or "").strip(),
+        (part.__doc__ or "").strip(),
         "",
         "| setting | default | meaning |",
         "|---|---|---|",
@@ -37,4 +37,4 @@ def _section(model: type[BaseModel], path: str) -> list[str]:
 
 def settings_reference() -> str:
     """All settings as Markdown."""
-    return _HEAD + "\n".join(_section(RunConfig, "")) + "\n"
+    return _HEAD + "\n".join(_section(RunConfig(), "")) + "\n"

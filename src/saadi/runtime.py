@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import resource
 import warnings
+from pathlib import Path
 
 import torch
 from diffusers.utils import logging as diffusers_logging
@@ -10,6 +13,8 @@ from transformers.utils import logging as transformers_logging
 
 from saadi.config import RunConfig
 from saadi.errors import BadInput
+
+ALL_THREADS = torch.get_num_threads()
 
 
 def device_of(config: RunConfig) -> torch.device:
@@ -19,10 +24,21 @@ def device_of(config: RunConfig) -> torch.device:
     return torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def peak_memory() -> int:
+    """Bytes this process has taken at its peak.
+
+    `getrusage` would count what its parent took before it was this process; only where there is no /proc is that used.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
+
+
 def prepare_runtime(config: RunConfig) -> None:
     """Set the threads and make libraries silent."""
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    torch.set_num_threads(config.threads or ALL_THREADS)
     diffusers_logging.set_verbosity_error()
     diffusers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()

@@ -7,7 +7,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import resource
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from saadi.config import RunConfig, dump_config
 from saadi.errors import BadInput
 from saadi.records import write_atomic
+from saadi.runtime import peak_memory
 from saadi.training import Progress
 from saadi.workers import Crew
 
@@ -126,10 +126,12 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.crew.leave()
-        if self._fresh and isinstance(error, BadInput) and not self.manifests():
-            self._clear()  # no stage was done: the mended config must not meet this one's remains
-        os.close(self._lock)
+        try:
+            self.crew.leave()
+            if self._fresh and isinstance(error, BadInput) and not self.manifests():
+                self._clear()  # no stage was done: the mended config must not meet this one's remains
+        finally:
+            os.close(self._lock)
 
     def _clear(self) -> None:
         for entry in self.folder.iterdir():
@@ -223,7 +225,7 @@ class Run:
             "outputs": outputs,
             "seed": self.config.seed,
             "seconds": round(spent, 2),
-            "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + self.crew.peak_memory,
+            "peak_memory": peak_memory() + self.crew.peak_memory,
             "threads": torch.get_num_threads(),
             "versions": versions(),
         }

@@ -2,7 +2,7 @@
 
 A job is a public function `do(context, out, **arguments)` that lays files into the folder `out`; its arguments are
 JSON. Jobs and answers are lines of JSON: no pickle, and a script that calls `saadi.run` needs no main guard. A worker
-whose parent is gone reads the end of its input and stops.
+whose parent is gone sees its input end and is gone, too.
 """
 
 from __future__ import annotations
@@ -10,22 +10,24 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import resource
+import queue
+import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError
 
 from saadi.config import RunConfig, load_config
 from saadi.errors import BadInput
-from saadi.runtime import device_of, prepare_runtime
+from saadi.runtime import device_of, peak_memory, prepare_runtime
 
 MOST = 8
 """More processes would rather fill the memory than save time."""
@@ -33,6 +35,9 @@ MOST = 8
 Kept = TypeVar("Kept")
 Fetch = Callable[[Path], None]
 """Waits for a job and has its files laid into a folder."""
+
+_ERRORS = {kind.__name__: kind for kind in (BadInput, OSError, SafetensorError, RuntimeError)}
+"""What a worker's error becomes in its parent, where the command line knows the first three."""
 
 
 class Context:
@@ -50,6 +55,10 @@ class Context:
         value: Kept = self._kept[name][1]
         return value
 
+    def forget(self, name: str) -> None:
+        """Keep it no longer."""
+        self._kept.pop(name, None)
+
 
 def crew_size(config: RunConfig) -> int:
     """How many processes share a run's jobs; 0: none, the run does them itself."""
@@ -62,49 +71,66 @@ class Crew:
     A CPU's results depend neither on the processes' number nor on the jobs' order.
 
     Processes start when first needed; on `leave` they are killed, and what they had not finished is left undone. One
-    may outlive a parent that was killed, so each job writes into a folder of its own, named after the parent.
+    may outlive a parent that was killed for a moment, so each job writes into a folder that no other crew knows.
     """
 
     def __init__(self, root: Path, config: RunConfig) -> None:
         self.count = crew_size(config)
-        self.peak_memory = 0
-        """Bytes that all processes took at their peak, at most."""
         self._context, self._parts, self._jobs = Context(root, config), root / ".parts", 0
+        self._token = secrets.token_hex(4)
         self._threads = ThreadPoolExecutor(max(self.count, 1))
         self._own = threading.local()
+        self._lock, self._gone = threading.Lock(), False
         self._processes: list[subprocess.Popen[str]] = []
+        self._peaks: dict[int, int] = {}
+        shutil.rmtree(self._parts, ignore_errors=True)  # of a run that was killed
+
+    @property
+    def peak_memory(self) -> int:
+        """Bytes that the processes took at their peaks, all together."""
+        return sum(self._peaks.values())
 
     def job(self, do: Callable[..., None], **arguments: Any) -> Fetch:
-        """Queue a job. Its `Fetch` raises `BadInput` if the job did or the process died; without processes, it is then
-        that the job is done."""
+        """Queue a job. Its `Fetch` raises what the job did: `BadInput`, `OSError`, `SafetensorError`; `BadInput` if the
+        process died; else, for a bug, `RuntimeError`. Without processes the job is done when it is fetched."""
         if not self.count:
             return lambda folder: do(self._context, folder, **arguments)
-        part = self._parts / f"{os.getpid()}-{self._jobs}"
+        part = self._parts / f"{self._token}-{self._jobs}"
         self._jobs += 1
         line = {"module": do.__module__, "name": do.__name__, "out": str(part), "arguments": arguments}
-        answer: Future[dict[str, Any]] = self._threads.submit(self._ask, json.dumps(line))
+        answer: Future[None] = self._threads.submit(self._ask, json.dumps(line))
 
         def fetch(folder: Path) -> None:
-            self.peak_memory = max(self.peak_memory, self.count * int(answer.result()["peak_memory"]))
+            answer.result()
             for path in part.iterdir():
                 path.replace(folder / path.name)
             part.rmdir()
 
         return fetch
 
+    def forget(self, name: str) -> None:
+        """Drop what jobs that were done here have kept under `name`: on a GPU, memory that training needs."""
+        self._context.forget(name)
+
     def _process(self) -> subprocess.Popen[str]:
         process: subprocess.Popen[str] | None = getattr(self._own, "process", None)
-        if process is None:
-            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
-            command = [sys.executable, "-m", "saadi.workers", str(self._context.root)]
+        if process is not None:
+            return process
+        places = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
+        environment = {**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-P", "-m", "saadi.workers", str(self._context.root)]
+        with self._lock:  # or `leave` might miss it
+            if self._gone:
+                raise BadInput("the run was left")
             process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-            )
-            self._own.process = process
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+                process_group=0,  # an interrupt at the keyboard is the parent's to handle
+            )  # fmt: skip
             self._processes.append(process)
+        self._own.process = process
         return process
 
-    def _ask(self, job: str) -> dict[str, Any]:
+    def _ask(self, job: str) -> None:
         process = self._process()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -115,17 +141,19 @@ class Crew:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise BadInput(
-                f"a worker process ended (exit code {process.wait()}), perhaps for want of memory; "
-                "the same command resumes; --set threads=1 needs less"
-            )
+            code = process.wait()
+            why = "killed, perhaps for want of memory" if code < 0 else f"exit code {code}"
+            advice = "the same command resumes; with OMP_NUM_THREADS=1 in front it needs less memory"
+            raise BadInput(f"a worker process ended ({why}); {advice}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            raise BadInput(answer["error"])
-        return answer
+            raise _ERRORS[answer["error"]](*answer["arguments"])
+        self._peaks[process.pid] = answer["peak_memory"]
 
     def leave(self) -> None:
-        """Stop all that is going on, and clear away what is unfinished, of an earlier crew as well."""
+        """Stop all that is going on, and clear away what is unfinished."""
+        with self._lock:
+            self._gone = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         for process in self._processes:
             process.kill()
@@ -134,28 +162,45 @@ class Crew:
         shutil.rmtree(self._parts, ignore_errors=True)
 
 
-def work(root: Path) -> None:
-    """The worker's side: do each job on standard input, with one thread, until the input ends.
+def _lines() -> Iterator[str]:
+    """Lines of standard input; the process ends with it, in the midst of a job as well: the parent is gone."""
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
-    What libraries print goes to standard error. An interrupt is the parent's to handle.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    def read() -> None:
+        for line in sys.stdin:
+            lines.put(line)
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        yield lines.get()
+
+
+def _done(context: Context, job: dict[str, Any]) -> dict[str, Any]:
+    """The answer to a job, once it is done."""
+    try:
+        out = Path(job["out"])
+        out.mkdir(parents=True)
+        getattr(importlib.import_module(job["module"]), job["name"])(context, out, **job["arguments"])
+    except (BadInput, SafetensorError) as error:
+        return {"error": type(error).__name__, "arguments": [str(error)]}
+    except OSError as error:  # of any kind; the number says which
+        return {"error": "OSError", "arguments": [error.errno, error.strerror or str(error), error.filename]}
+    except Exception:  # a bug's traceback belongs to the parent, whatever it is
+        return {"error": "RuntimeError", "arguments": [traceback.format_exc()]}
+    return {"peak_memory": peak_memory()}
+
+
+def work(root: Path) -> None:
+    """The worker's side: do each job on standard input, with one thread. What libraries print is standard error's."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     config = load_config(root / "config.yaml")
     prepare_runtime(config)
     torch.set_num_threads(1)
     context = Context(root, config)
-    for line in sys.stdin:
-        job = json.loads(line)
-        answer: dict[str, Any]
-        try:
-            out = Path(job["out"])
-            out.mkdir(parents=True)
-            getattr(importlib.import_module(job["module"]), job["name"])(context, out, **job["arguments"])
-            answer = {"peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
-        except (BadInput, OSError) as error:  # a full disk, too, gets its line
-            answer = {"error": str(error)}
+    for line in _lines():
+        answer = _done(context, json.loads(line))
         try:
             answers.write(json.dumps(answer) + "\n")
             answers.flush()

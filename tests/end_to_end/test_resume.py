@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import multiprocessing
 import os
 import random
@@ -15,34 +16,40 @@ import pytest
 from conftest import Command, Finished, read_json
 from safetensors.numpy import load_file
 
+from saadi import workers
 from saadi.cli import main
 from saadi.config import load_config
 from saadi.store import MANIFEST, Run, file_digest
 
 PATIENCE = 120.0
-POINTS = (
-    "base/checkpoint.safetensors",
-    "round-1/samples/*.png",
-    "round-1/adapter/checkpoint.safetensors",
-    "evaluation/sets/rejection/*.png",
-)
-"""What the disk shows when a run is killed: in the midst of trainings, of drawing, of judging."""
+POINTS = {
+    0: (
+        "base/checkpoint.safetensors",
+        "round-1/samples/*.png",
+        "round-1/adapter/checkpoint.safetensors",
+        "evaluation/sets/rejection/*.png",
+        "evaluation/trainings/*/*/*/manifest.json",
+    ),
+    2: (".parts/*", "round-1/samples/*.png", "evaluation/trainings/*/*/*/manifest.json"),
+}
+"""By the crew's size, what the disk shows when a run is killed: in the midst of trainings, of drawing, of judging."""
 
 
-def _command(arguments: list[str], errors: Path) -> None:
+def _command(arguments: list[str], errors: Path, crew: int) -> None:
     """The command in a process of its own, its standard error in a file."""
     with errors.open("wb") as sink:
         os.dup2(sink.fileno(), 2)
+    workers.crew_size = lambda config: crew
     sys.argv = ["saadi", *arguments]
     main()
 
 
-def _start(finished: Finished, folder: Path, errors: Path) -> BaseProcess:
+def _start(finished: Finished, folder: Path, errors: Path, crew: int = 0) -> BaseProcess:
     """Begin or resume the tiny run. The fork server imports everything once: a process is there in a moment."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["saadi.pipeline", "saadi.report"])
     arguments = ["run", str(finished.config), "--out", str(folder), "--final"]
-    process = context.Process(target=_command, args=(arguments, errors))
+    process = context.Process(target=_command, args=(arguments, errors, crew))
     process.start()
     return process
 
@@ -75,16 +82,17 @@ def _made(folder: Path) -> dict[str, str]:
     return hashes
 
 
-def test_killed_again_and_again(finished: Finished, tmp_path: Path) -> None:
+@pytest.mark.parametrize("crew", POINTS)
+def test_killed_again_and_again(crew: int, finished: Finished, tmp_path: Path) -> None:
     folder, errors, moments = tmp_path / "run", tmp_path / "errors", random.Random(0)
-    for point in POINTS:
-        process = _start(finished, folder, errors)
+    for point in POINTS[crew]:
+        process = _start(finished, folder, errors, crew)
         _wait_for(folder, point, process, errors)
         time.sleep(moments.uniform(0.0, 0.2))
         process.kill()
         process.join()
         assert not (folder / "results.json").exists()
-    last = _start(finished, folder, errors)
+    last = _start(finished, folder, errors, crew)
     last.join(PATIENCE)
     assert last.exitcode == 0, errors.read_text(encoding="utf-8")
 
@@ -144,11 +152,20 @@ def test_jobs_side_by_side_give_what_they_give_in_turn(
     saadi: Command, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = finished.copy(tmp_path)
-    monkeypatch.setattr("saadi.workers.torch.get_num_threads", lambda: 2)
+    monkeypatch.setattr(workers, "crew_size", lambda config: 2)
+    asked: set[str] = set()
+    ask = workers.Crew._ask
+
+    def listen(crew: workers.Crew, job: str) -> None:
+        asked.add(json.loads(job)["name"])
+        ask(crew, job)
+
+    monkeypatch.setattr(workers.Crew, "_ask", listen)
     outcome = saadi("run", finished.config, "--out", folder, "--final", "--redo", "critic")
     assert outcome.code == 0, outcome.err
     assert _made(folder) == _made(finished.folder)
     assert not (folder / ".parts").exists()
+    assert asked == {"fit_network", "paint", "train"}
 
 
 def test_redo_of_an_unknown_stage_is_refused(saadi: Command, finished: Finished, tmp_path: Path) -> None:

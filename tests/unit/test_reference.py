@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from saadi.config import demo_config, load_config
+from saadi.config import RunConfig, demo_config, load_config
 from saadi.reference import settings_reference
 
 ROOT = Path(__file__).parents[2]
@@ -15,6 +17,16 @@ ROOT = Path(__file__).parents[2]
 def test_the_settings_page_is_up_to_date() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     assert page == settings_reference(), "run: saadi settings > docs/configuration.md"
+
+
+def test_every_default_on_the_page_is_the_configurations() -> None:
+    rows = re.findall(r"^\| `([\w.]+)` \| `(.*?)` \|", settings_reference(), re.MULTILINE)
+    assert len(rows) > 60
+    for name, shown in rows:
+        value: Any = RunConfig()
+        for key in name.split("."):
+            value = getattr(value, key)
+        assert shown == str(list(value) if isinstance(value, tuple) else value), name
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
@@ -28,8 +40,6 @@ def test_the_demo_is_two_rounds_of_the_phantom() -> None:
 
 
 def test_links_between_the_pages_lead_somewhere() -> None:
-    import re
-
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"

@@ -107,7 +107,7 @@ def run(tmp_path: Path) -> Path:
         )
         dump(run / f"round-{k}/pairs/summary.json", {"hook": {"candidates": 48, "right": 1, "pairs": 0}})
         log = [{"step": i, "loss": 0.7} for i in range(3)]
-        held = {"loss": 0.7, "held_out": True, "pair_accuracy": 0.6, "winner_change": -0.01, "loser_change": 0.02}
+        held = {"loss": 0.7, "pair_accuracy": 0.6, "winner_change": -0.01, "loser_change": 0.02}
         dump(run / f"round-{k}/adapter/log.jsonl", *log, *({"step": i, **held} for i in range(3)))
         dump(run / f"round-{k}/adapter/summary.json", {"stopped_at": 3, "reason": EVIL})
     for arm in ("unaligned", "round-2"):

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import importlib
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from saadi.config import RunConfig, dump_config
 from saadi.errors import BadInput
 from saadi.workers import Context, Crew
 
 JOBS = """
-import os, torch
+import os, time, torch
+from safetensors import SafetensorError
 from saadi.errors import BadInput
 
 def double(context, out, *, n):
@@ -29,9 +34,34 @@ def double(context, out, *, n):
 def refuse(context, out):
     raise BadInput("bad job")
 
+def fill(context, out):
+    raise OSError(28, "No space left on device", str(out / "x"))
+
+def fill_with_tensors(context, out):
+    raise SafetensorError("No space left on device (os error 28)")
+
+def stumble(context, out):
+    return {}["a bug"]
+
 def die(context, out):
     os._exit(7)
+
+def last(context, out):
+    (context.root / "pid").write_text(str(os.getpid()))
+    time.sleep(1000)
 """
+
+PARENT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import some_jobs
+from saadi import workers
+from saadi.config import RunConfig
+workers.crew_size = lambda config: 1
+workers.Crew(Path(sys.argv[1]), RunConfig(device="cpu")).job(some_jobs.last)(Path(sys.argv[1]))
+"""
+PATIENCE = 120.0
 
 
 @pytest.fixture
@@ -107,3 +137,58 @@ def test_bad_input_is_raised_here_and_the_worker_goes_on(pair: Crew, jobs: Modul
 def test_a_process_that_dies_is_named(pair: Crew, jobs: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"exit code 7.*same command resumes"):
         pair.job(jobs.die)(tmp_path)
+
+
+def test_what_a_job_raises_is_raised_here(pair: Crew, jobs: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left") as full:
+        pair.job(jobs.fill)(tmp_path)
+    assert full.value.errno == 28
+    assert str(full.value.filename).endswith("/x")
+    with pytest.raises(SafetensorError, match="os error 28"):
+        pair.job(jobs.fill_with_tensors)(tmp_path)
+    with pytest.raises(RuntimeError, match=r"in stumble[^$]*KeyError: 'a bug'"):
+        pair.job(jobs.stumble)(tmp_path)
+
+
+def test_what_a_killed_crew_left_is_no_hindrance(
+    tmp_path: Path, jobs: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stale = tmp_path / ".parts/old-0"
+    stale.mkdir(parents=True)
+    crew = crew_of(2, tmp_path, monkeypatch)
+    assert not stale.exists()
+    crew.job(jobs.double, n=1)(tmp_path)
+    crew.leave()
+
+
+def test_a_crew_can_be_left_while_its_processes_start(pair: Crew, jobs: ModuleType) -> None:
+    for _ in range(4):
+        pair.job(jobs.last)
+    pair.leave()
+    assert all(process.poll() is not None for process in pair._processes)
+
+
+def test_a_worker_is_gone_when_its_parent_is_killed(tmp_path: Path, jobs: ModuleType) -> None:
+    (tmp_path / "config.yaml").write_text(dump_config(RunConfig(device="cpu")), encoding="utf-8")
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)])
+    until = time.monotonic() + PATIENCE
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        assert parent.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    worker = int((tmp_path / "pid").read_text())
+    os.kill(worker, 0)
+    parent.kill()
+    parent.wait()
+    while _is_running(worker):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def _is_running(process: int) -> bool:
+    """Whether it does anything still: one whose parent has not asked for its end is there, but a zombie."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return "State:\tZ" not in status

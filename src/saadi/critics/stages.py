@@ -79,7 +79,7 @@ def fit_network(context: Context, out: Path, *, fold: int | None) -> None:
     config, device = context.config, device_of(context.config)
     data = context.keep("data", None, lambda: read_data(context.root / "data"))
     train, classes = data.split("train"), len(data.space)
-    real = Labelled(np.array(train.images), train.labels)
+    real = Labelled(train.images, train.labels)
     if fold is not None:
         dealt = deal_folds(train.labels, train.groups, config.critic.folds, config.seed)
         member = fit_member(config.critic, real, train.groups, dealt, fold, classes, config.seed, device)

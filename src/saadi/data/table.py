@@ -129,9 +129,15 @@ def check_frames(frames: Sequence[Frame], where: str) -> list[str]:
 
 def check_folder(folder: Path) -> str | None:
     """What is wrong with a data folder, or None."""
-    if not folder.exists():
-        return f"{folder}: no such data folder; set data.path"
-    return None if folder.is_dir() else f"{folder}: not a folder; set data.path to the folder that holds the images"
+    try:
+        if not folder.exists():
+            return f"{folder}: no such data folder; set data.path"
+        if not folder.is_dir():
+            return f"{folder}: not a folder; set data.path to the folder that holds the images"
+        next(folder.iterdir(), None)
+    except OSError as error:
+        return f"{folder}: cannot be read ({error.strerror}); change its permissions, or set data.path"
+    return None
 
 
 def is_file(path: Path) -> bool:

@@ -180,6 +180,7 @@ class Sampler:
         for done, fetch in enumerate(jobs, len(chunks) - len(missing) + 1):
             fetch(folder)
             progress(min(done * size, len(samples)), len(samples))
+        self.run.crew.forget("painter")
         return samples
 
 

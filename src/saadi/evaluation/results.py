@@ -172,7 +172,7 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
         "interval": {
             "method": f"crossed bootstrap of {config.evaluation.bootstrap} resamples "
             f"over {boot.unit}s and training seeds, paired",
-            "unit": boot.unit if boot.unit == "image" else "patient",
+            "unit": "patient" if boot.unit == "group" and config.data.source == "phantom" else boot.unit,
             "given": "given one generator",
         },
         "arms": {

@@ -62,7 +62,7 @@ def train(context: Context, out: Path, *, training: dict[str, Any]) -> None:
         synthetic = Labelled(read_images(context.root, this.samples), labels)
     model = train_classifier(
         _recipe(config, this.model),
-        Labelled(np.array(real.images), real.labels),
+        Labelled(real.images, real.labels),
         len(data.space),
         seed_of(config.seed, "downstream", this.seed),
         synthetic=synthetic,

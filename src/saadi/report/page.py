@@ -162,7 +162,7 @@ def training_plots(run: Run) -> dict[str, Markup]:
         out["base"] = figures.curves({"denoising loss": lines}, "training loss of the base model")
     keys = ("pair_accuracy", "winner_change", "loser_change")
     for of in run.rounds:
-        held = [row for row in of.log if row.get("held_out")] or [row for row in of.log if "pair_accuracy" in row]
+        held = [row for row in of.log if "pair_accuracy" in row]
         if held:
             x = [row["step"] for row in held]
             accuracy, winner, loser = ([100 * row.get(key, float("nan")) for row in held] for key in keys)

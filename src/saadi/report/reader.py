@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from saadi.errors import BadInput
-from saadi.records import Frame, Pair, Record, Sample, Score
+from saadi.records import Frame, Pair, Record, Sample, Score, read_json
 from saadi.report.wording import last_round
 
 Pixels = NDArray[np.uint8]
@@ -78,16 +78,6 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(_text(path) or "{}")
-    except ValueError as error:
-        raise BadInput(f"{path}: not valid JSON ({error}); delete it and run the same command again") from None
-    if not isinstance(values, dict):
-        raise BadInput(f"{path}: expected a JSON object; delete it and run the same command again")
-    return values
-
-
 def _rows(path: Path) -> tuple[dict[str, Any], ...]:
     """JSON Lines. The last line of a log that is being written may be half a line, and is then left out."""
     lines = [line for line in _text(path).split("\n") if line.strip()]
@@ -115,9 +105,9 @@ def _round(folder: Path, number: int) -> Round:
         samples=_records(at / "samples/samples.jsonl", Sample),
         scores={score.sample: score for score in _records(at / "scores/scores.jsonl", Score)},
         pairs=_records(at / "pairs/pairs.jsonl", Pair),
-        summary=_json(at / "pairs/summary.json"),
+        summary=read_json(at / "pairs/summary.json"),
         log=_rows(at / "adapter/log.jsonl"),
-        stop=_json(at / "adapter/summary.json"),
+        stop=read_json(at / "adapter/summary.json"),
     )
 
 
@@ -157,12 +147,12 @@ def read_run(folder: Path) -> Run:
         folder=folder,
         config=config,
         planned=planned if isinstance(planned, int) else len(rounds),
-        results=_json(folder / "results.json"),
-        classes=tuple(_json(folder / "data/space.json").get("names", ())),
+        results=read_json(folder / "results.json"),
+        classes=tuple(read_json(folder / "data/space.json").get("names", ())),
         frames=_records(folder / "data/frames.jsonl", Frame),
         images=_images(folder / "data/images.npy"),
         rounds=rounds,
         sets=_sets(folder / "evaluation/sets"),
         base_log=_rows(folder / "base/log.jsonl"),
-        neighbours=_json(folder / "evaluation/images/neighbours.json"),
+        neighbours=read_json(folder / "evaluation/images/neighbours.json"),
     )
