@@ -170,7 +170,7 @@ def foundation(
     work: Annotated[
         Path, typer.Option("--work", help="where the pool, the caches and the checkpoints live; resumes from there")
     ],
-    passes: Annotated[int, typer.Option(help="image passes of the UNet in all")] = 1_000_000,
+    passes: Annotated[int, typer.Option(help="image passes of the UNet in all")] = 1_500_000,
     out: Annotated[Path | None, typer.Option(help="where to put the finished weights [default: WORK/weights]")] = None,
     from_shipped: Annotated[bool, typer.Option("--from-shipped", help="go on from the installed weights")] = False,
     compiled: Annotated[bool, typer.Option("--compile", help="fuse the UNet first; needs a C++ compiler")] = False,

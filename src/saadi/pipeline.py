@@ -93,7 +93,7 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
         Arm("real"),
         control_arm(config.evaluation.classifier.model),
         unaligned,
-        arm("rejection", sets[0], earlier[-1] + several, pool=known, inputs=theirs, noise="rejection"),
+        arm("rejection", sets[0], earlier[-1] + several, pool=known, inputs=theirs, noise="set-rejection"),
         arm("winners", trained, size, before=earlier[1], training=passes_of(run, winners)),
         *map(aligned, range(1, last + 1)),
     ]

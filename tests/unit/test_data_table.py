@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,6 +56,14 @@ def test_bom_crlf_blanks_and_further_columns_are_tolerated(tmp_path: Path) -> No
     space, frames = scan_table(tmp_path).accept()
     assert space.names == ("clip", "hook")
     assert [frame.file for frame in frames] == [row.split(",")[0] for row in ROWS]
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(path: Path) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", deny)
+    _refused(_write(tmp_path, HEADER, *ROWS), str(tmp_path), "cannot be read (Permission denied)", "data.path")
 
 
 def test_missing_folder_table_and_columns(tmp_path: Path) -> None:

@@ -133,6 +133,12 @@ def test_an_interrupted_sample_leaves_nothing(
     assert {path.name for path in tmp_path.iterdir()} == {"run"}
 
 
+def test_damaged_results_are_named(run: Path) -> None:
+    (run / "results.json").write_text('{"split": ')
+    with pytest.raises(BadInput, match=r"results.json: not valid JSON"):
+        run_status(run)
+
+
 def test_a_status_says_what_was_not_measured(run: Path) -> None:
     gains = {"round-1 - real": {"mean": 0.041, "ci95": [0.012, 0.07]}, "b": {"mean": None, "ci95": [None, None]}}
     (run / "results.json").write_text(json.dumps({"split": "val", "gains": gains}))

@@ -113,7 +113,7 @@ def test_the_two_worlds_classes_do_not_meet() -> None:
     heard = {word for tool in tools for word in pretext_prompt(tool).split()}
     assert not words & heard
     assert set(WORDS) <= heard
-    worst = max(overlap(tool, instrument) for tool in tools[::4] for instrument in INSTRUMENTS)
+    worst = max(overlap(tool, instrument) for tool in tools for instrument in INSTRUMENTS)
     assert worst <= TOO_ALIKE
 
 
