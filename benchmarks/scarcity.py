@@ -1,9 +1,10 @@
 """Does scarcity hurt on the phantom? Balanced accuracy of the real-only arm against training images and steps.
 
-    python benchmarks/scarcity.py --train 40 80 160 400 --tenfold --twice
+    python benchmarks/scarcity.py --train 25 50 100 --steps 1200 2400 4800 9600 --seeds 3 --tenfold
 
-`--tenfold` adds ten times the largest size, `--twice` repeats the largest size with twice the steps (converged: it
-moves by less than a point). One JSON line each on standard output.
+The demo's classifier at every size with the largest number of steps but one, and at the largest size (the demo's,
+unless said) with every number of steps: it has converged where twice the steps move it by less than a point.
+`--tenfold` adds ten times that size. One JSON line each on standard output.
 """
 
 from __future__ import annotations
@@ -24,23 +25,23 @@ from saadi.seeds import seed_of
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=int, nargs="+", default=[])
+    parser.add_argument("--steps", type=int, nargs="+", default=[], help="default: the demo's, and twice that")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each")
     parser.add_argument("--tenfold", action="store_true")
-    parser.add_argument("--twice", action="store_true")
     parser.add_argument("--set", dest="assignments", action="append", default=[], metavar="A.B=C")
     arguments = parser.parse_args()
     config = demo_config(0, tuple(arguments.assignments))
     phantom, classifier = config.data.phantom, config.evaluation.classifier
     sizes = arguments.train or [phantom.train]
-    jobs = [(size, 1) for size in sizes]
-    jobs += [(max(sizes), 2)] * arguments.twice + [(10 * max(sizes), 1)] * arguments.tenfold
+    lengths = sorted(arguments.steps or [classifier.steps, 2 * classifier.steps])
+    long = lengths[-2] if len(lengths) > 1 else lengths[0]
+    jobs = [(max(sizes), steps) for steps in lengths] + [(10 * max(sizes), long)] * arguments.tenfold
+    jobs += [(size, long) for size in sizes if size < max(sizes)]
     test = None
-    for size, times in jobs:
+    for size, steps in jobs:
         data = make_phantom(phantom.model_copy(update={"train": size}), config.data.size, config.seed)
         train = data.split("train")
         test = test or data.split("test")
-        # ten times the images deserve longer training: the curve is of data, not of patience
-        steps = classifier.steps * times * (3 if size > max(sizes) else 1)
         levels, tables = [], []
         begun = time.monotonic()
         for seed in range(arguments.seeds):
