@@ -7,7 +7,7 @@ import json
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +17,12 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import yaml
+from numpy.typing import NDArray
 from PIL import Image
 
 from saadi.cli import main
+from saadi.evaluation.metrics import tally_recalls
+from saadi.evaluation.statistics import Bootstrap, crossed_bootstrap
 from saadi.seeds import numpy_rng
 
 TINY = """
@@ -152,3 +155,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     outcome = call("run", config, "--out", place / "run", "--final")
     assert outcome.code == 0, outcome.err
     return Finished(place / "run", config)
+
+
+def bootstrap(
+    predictions: Mapping[str, NDArray[np.int64]],
+    labels: NDArray[np.int64],
+    groups: NDArray[Any],
+    classes: int,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Bootstrap:
+    """The bootstrap of recalls, from class ids [S, N] by arm."""
+    tallies = {name: tally_recalls(labels, ids, classes) for name, ids in predictions.items()}
+    return crossed_bootstrap(tallies, groups, resamples, seed)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pytest
+from conftest import bootstrap
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -19,28 +17,14 @@ from saadi.evaluation.metrics import (
     confusion,
     macro_f1,
     rare_classes,
-    tally_recalls,
 )
-from saadi.evaluation.statistics import Bootstrap, crossed_bootstrap, holm
+from saadi.evaluation.statistics import holm
 from saadi.features import nearest
 
 Ints = NDArray[np.int64]
 quick = settings(max_examples=25, deadline=None, derandomize=True)
 keys = st.integers(0, 2**32 - 1)
 CLASSES = 4
-
-
-def bootstrap(
-    predictions: Mapping[str, Ints],
-    labels: Ints,
-    groups: NDArray[Any],
-    classes: int,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Bootstrap:
-    """The bootstrap of recalls, from class ids [S, N] by arm."""
-    tallies = {name: tally_recalls(labels, ids, classes) for name, ids in predictions.items()}
-    return crossed_bootstrap(tallies, groups, resamples, seed)
 
 
 def draw_arms(rng: np.random.Generator, seeds: int, groups: int) -> tuple[dict[str, Ints], Ints, Ints]:

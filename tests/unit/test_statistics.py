@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pytest
+from conftest import bootstrap
 from numpy.typing import NDArray
 
 from saadi.errors import BadInput
-from saadi.evaluation.metrics import Tally, balanced_accuracy, confusion, tally_recalls
+from saadi.evaluation.metrics import Tally, balanced_accuracy, confusion
 from saadi.evaluation.statistics import Bootstrap, crossed_bootstrap, holm
 from saadi.seeds import numpy_rng
 
 Ints = NDArray[np.int64]
-
-
-def bootstrap(
-    predictions: Mapping[str, Ints],
-    labels: Ints,
-    groups: NDArray[Any],
-    classes: int,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Bootstrap:
-    """The bootstrap of recalls, from class ids [S, N] by arm."""
-    tallies = {name: tally_recalls(labels, ids, classes) for name, ids in predictions.items()}
-    return crossed_bootstrap(tallies, groups, resamples, seed)
 
 
 def world(

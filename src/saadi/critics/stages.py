@@ -17,7 +17,7 @@ from saadi.critics.classifier import Classifier, Labelled, restore, train_classi
 from saadi.critics.crossfit import CrossFitted, deal_folds, fit_member
 from saadi.data import Dataset
 from saadi.data.phantom import oracle_images
-from saadi.data.stages import read_data
+from saadi.data.stages import data_of
 from saadi.diffusion.stages import Sampler, read_images
 from saadi.features import Embedder, load_embedder, nearest_mirrored
 from saadi.foundation import backbone_path, foundation_folder
@@ -77,7 +77,7 @@ class Critic:
 def fit_network(context: Context, out: Path, *, fold: int | None) -> None:
     """A job: train the critic's member without `fold` into `member-<fold>.safetensors`; None: the judge."""
     config, device = context.config, device_of(context.config)
-    data = context.keep("data", None, lambda: read_data(context.root / "data"))
+    data = data_of(context)
     train, classes = data.split("train"), len(data.space)
     real = Labelled(train.images, train.labels)
     if fold is not None:

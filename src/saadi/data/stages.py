@@ -13,6 +13,7 @@ from saadi.data.load import load_dataset
 from saadi.records import Frame, LabelSpace, read_records, write_atomic, write_records
 from saadi.store import Run, digest, save_array
 from saadi.training import Progress
+from saadi.workers import Context
 
 PHANTOM_CODE = ("data/phantom.py", "worlds/phantom.py", "worlds/scene.py", "worlds/tools.py")
 """What renders the phantom, within the package: with other code, the same settings give other images."""
@@ -46,3 +47,8 @@ def read_data(folder: Path) -> Dataset:
         images=np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False),
         notes=tuple(space["notes"]),
     )
+
+
+def data_of(context: Context) -> Dataset:
+    """The data of a job's run, opened once."""
+    return context.keep("data", None, lambda: read_data(context.root / "data"))

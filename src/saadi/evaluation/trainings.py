@@ -15,7 +15,7 @@ from saadi.config import ClassifierConfig, RunConfig
 from saadi.critics.classifier import Labelled, restore, train_classifier
 from saadi.critics.stages import save_classifier
 from saadi.data import Dataset
-from saadi.data.stages import read_data
+from saadi.data.stages import data_of
 from saadi.diffusion.stages import read_images
 from saadi.evaluation.arms import Arm
 from saadi.preferences import log_softmax
@@ -54,7 +54,7 @@ def _recipe(config: RunConfig, model: str | None) -> ClassifierConfig:
 def train(context: Context, out: Path, *, training: dict[str, Any]) -> None:
     """A job: a `Training`, as `dataclasses.asdict` has it: the model, and its log-probabilities on val."""
     config, this = context.config, Training.of(training)
-    data = context.keep("data", None, lambda: read_data(context.root / "data"))
+    data = data_of(context)
     real, val = data.split("train"), data.split("val")
     synthetic = None
     if this.samples:
