@@ -65,8 +65,8 @@ def test_an_anchor_is_better_under_its_own_prompt_than_under_what_another_patien
     rows = anchor_rows(train.labels, 3, config.seed, "anchors", 1)
     assert np.array_equal(train.labels[rows], np.repeat(np.unique(train.labels), 3))
     table = encode_prompts(generator, prompts_of(config, data.space))
-    assert torch.equal(found.winner, found.loser)
-    torch.testing.assert_close(found.winner, encode_images(generator, train.images[rows]))
+    assert torch.equal(found.winner.latents, found.loser.latents)
+    torch.testing.assert_close(found.winner.latents, encode_images(generator, train.images[rows]))
     assert torch.equal(found.embedding, table[train.labels[rows]])
     for row, embedding in zip(rows, found.loser_embedding, strict=True):
         unseen = critic.crossfit.members[critic.crossfit.fold_of_group[train.groups[row]]]

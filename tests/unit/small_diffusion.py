@@ -10,6 +10,7 @@ from saadi.alignment.train import PairBatch
 from saadi.config import AlignmentConfig
 from saadi.diffusion import presets
 from saadi.diffusion.generator import Generator
+from saadi.diffusion.objective import Clean
 
 WIDTH, LENGTH, SHAPE = presets.TEXT_WIDTH, presets.PROMPT_TOKENS, (4, 4, 4)
 CONFIG = AlignmentConfig(steps=14, pairs=2, bank=2, rank=2, lr=1e-2, beta=0.05, stop_rise=10.0, extrapolation=1.0)
@@ -22,7 +23,7 @@ def normal(*shape: int, seed: int) -> Tensor:
 def pair_batch(pairs: int, seed: int) -> PairBatch:
     winner, loser = normal(pairs, *SHAPE, seed=seed), normal(pairs, *SHAPE, seed=seed + 1)
     embedding = normal(pairs, LENGTH, WIDTH, seed=seed + 2)
-    return PairBatch(winner, loser, embedding, embedding)
+    return PairBatch(Clean.whole(winner), Clean.whole(loser), embedding, embedding)
 
 
 TRAIN, HELD_OUT = pair_batch(4, 10), pair_batch(2, 20)

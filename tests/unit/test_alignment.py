@@ -26,7 +26,7 @@ from saadi.alignment.train import (
 )
 from saadi.diffusion.generator import Generator
 from saadi.diffusion.lora import add_adapter, outer_weights
-from saadi.diffusion.objective import Schedule
+from saadi.diffusion.objective import Clean, Schedule
 from saadi.errors import BadInput
 
 
@@ -107,7 +107,7 @@ def test_value_and_gradient_are_those_of_the_equation(prediction: str, weighting
             squares: Tensor = (eps - implied).square()
             return squares.sum() / (signal if weighting == "v" else 1)
 
-        winner, loser = TRAIN.winner[pair], TRAIN.loser[pair]
+        winner, loser = TRAIN.winner.latents[pair], TRAIN.loser.latents[pair]
         better = error(exact, winner) - error(exact_reference, winner).detach()
         worse = error(exact, loser) - error(exact_reference, loser).detach()
         terms.append(-torch.log(torch.sigmoid(-beta * (better - worse))))
@@ -133,11 +133,12 @@ def test_errors_and_adapter_are_float32_in_a_bfloat16_network(generator: Generat
     add_adapter(unet, 2, seed=0)
     assert {p.dtype for p in unet.parameters() if p.requires_grad} == {torch.float32}
     assert {p.dtype for p in unet.parameters() if not p.requires_grad} == {torch.bfloat16}
-    half = PairBatch(*(part.bfloat16() for part in TRAIN.parts()))
+    winner, loser = (Clean(*(part.bfloat16() for part in side.parts())) for side in (TRAIN.winner, TRAIN.loser))
+    half = PairBatch(winner, loser, TRAIN.embedding.bfloat16(), TRAIN.loser_embedding.bfloat16())
     noise, t = normal(4, *SHAPE, seed=1).bfloat16(), torch.tensor([5, 50, 500, 999])
     with torch.autocast("cpu", torch.bfloat16):
-        winner, loser = pair_errors(unet, replace(generator.schedule, prediction="epsilon"), half, noise, t)
-    assert winner.dtype == loser.dtype == dpo(Errors(winner, loser, winner, loser), 1.0).dtype == torch.float32
+        better, worse = pair_errors(unet, replace(generator.schedule, prediction="epsilon"), half, noise, t)
+    assert better.dtype == worse.dtype == dpo(Errors(better, worse, better, worse), 1.0).dtype == torch.float32
 
 
 def test_supervised_term_lowers_the_winners_error(schedule: Schedule) -> None:
@@ -172,7 +173,8 @@ def test_winner_and_loser_share_noise_timestep_and_condition(prediction: str, sc
         assert torch.equal(e_w, e_l)
         p, _ = every_draw(4, 3)
         a, s = schedule.signal(t_w).sqrt(), (1 - schedule.signal(t_w)).sqrt()
-        torch.testing.assert_close((x_w - a * TRAIN.winner[p]) / s, (x_l - a * TRAIN.loser[p]) / s, rtol=0, atol=1e-3)
+        better, worse = TRAIN.winner.latents[p], TRAIN.loser.latents[p]
+        torch.testing.assert_close((x_w - a * better) / s, (x_l - a * worse) / s, rtol=0, atol=1e-3)
         assert torch.equal(e_w, TRAIN.embedding[p])
     for one, two in zip(*spy.seen, strict=True):  # the reference and the policy were shown the very same
         assert torch.equal(one, two)
@@ -193,8 +195,8 @@ def test_a_verdict_also_says_which_prompt_fits_an_image_better(schedule: Schedul
     wrong = torch.tensor([True, False, True, True])  # the second loser is right, merely worse: no other prompt fits it
     found = between_prompts(TRAIN, rival_w, rival_l, wrong)
     assert len(found) == 4 + 3
-    assert torch.equal(found.winner, found.loser)
-    assert torch.equal(found.winner, torch.cat([TRAIN.winner, TRAIN.loser[wrong]]))
+    assert torch.equal(found.winner.latents, found.loser.latents)
+    assert torch.equal(found.winner.latents, torch.cat([TRAIN.winner.latents, TRAIN.loser.latents[wrong]]))
     assert torch.equal(found.embedding, torch.cat([TRAIN.embedding, rival_l[wrong]]))
     assert torch.equal(found.loser_embedding, torch.cat([rival_w, TRAIN.embedding[wrong]]))
     spy = Plain(1)

@@ -18,6 +18,7 @@ from saadi.data import Dataset
 from saadi.diffusion.base import train_denoiser
 from saadi.diffusion.generator import Generator, encode_images, encode_prompts
 from saadi.diffusion.lora import add_adapter, save_adapter
+from saadi.diffusion.objective import Clean
 from saadi.diffusion.stages import model_at, prompts_of, read_images
 from saadi.preferences import hold_out, rivals
 from saadi.records import Pair, Sample, Score, write_atomic
@@ -29,8 +30,8 @@ LEAST_PAIRS = 2
 """One to learn from and one to watch."""
 
 
-def _latents(run: Run, generator: Generator, files: dict[str, Sample], ids: Sequence[str]) -> Tensor:
-    return encode_images(generator, read_images(run.folder, [files[i] for i in ids]))
+def _images(run: Run, generator: Generator, files: dict[str, Sample], ids: Sequence[str]) -> Clean:
+    return Clean.whole(encode_images(generator, read_images(run.folder, [files[i] for i in ids])))
 
 
 def _batches(
@@ -54,7 +55,7 @@ def _batches(
 
     winners, losers = [pair.winner for pair in pairs], [pair.loser for pair in pairs]
     own = embedding([data.space.id(pair.label) for pair in pairs])
-    winner, loser = (_latents(run, generator, files, ids) for ids in (winners, losers))
+    winner, loser = (_images(run, generator, files, ids) for ids in (winners, losers))
     images = PairBatch(winner, loser, own, own)
     wrong = torch.tensor([not verdict[i].right for i in losers], device=table.device)
     return images, between_prompts(images, taken_for(winners), taken_for(losers), wrong)
@@ -75,8 +76,8 @@ def anchor_pairs(config: RunConfig, generator: Generator, data: Dataset, critic:
     rival = rivals(critic.crossfit.judge(chosen.images, chosen.groups), chosen.labels)
     table = encode_prompts(generator, prompts_of(config, data.space))
     own, other = (table[torch.from_numpy(classes).to(table.device)] for classes in (chosen.labels, rival))
-    latents = encode_images(generator, chosen.images)
-    return PairBatch(latents, latents, own, other)
+    images = Clean.whole(encode_images(generator, chosen.images))
+    return PairBatch(images, images, own, other)
 
 
 def passes_of(run: Run, stage: str) -> int:
@@ -162,12 +163,12 @@ def train_on_winners(run: Run, data: Dataset, samples: Sequence[Sample], pairs: 
             _finish(folder, generator, [], {"stopped_at": 0, "reason": "no winners", "unet_passes": 0})
             return
         files = {sample.id: sample for sample in samples}
-        latents = _latents(run, generator, files, [pair.winner for pair in pairs]).cpu()
+        winners = _images(run, generator, files, [pair.winner for pair in pairs]).to(torch.device("cpu"))
         add_adapter(generator.unet, config.alignment.rank, seed_of(config.seed, "winners"))
         generator.text_encoder.requires_grad_(False)
         rows = train_denoiser(
             generator,
-            lambda index: latents[torch.from_numpy(index)],
+            lambda index, _: winners.take(torch.from_numpy(index)),
             np.array([data.space.id(pair.label) for pair in pairs]),
             prompts_of(config, data.space),
             Recipe(config.alignment.steps, config.alignment.lr, warmup=0.1, floor=0.1),

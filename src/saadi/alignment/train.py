@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from saadi.alignment.objectives import OBJECTIVES, Errors, implicit_margin, sft
 from saadi.config import AlignmentConfig
 from saadi.diffusion.lora import add_adapter, outer_weights
-from saadi.diffusion.objective import Schedule, epsilon_errors, error_weight, noised
+from saadi.diffusion.objective import Clean, Schedule, denoised, epsilon_errors, error_weight
 from saadi.errors import BadInput
 from saadi.seeds import numpy_rng, seed_of, torch_rng
 from saadi.training import Progress, Recipe, fit
@@ -40,27 +40,31 @@ def unet_passes(config: AlignmentConfig, train: int, held_out: int, steps: int, 
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Latents of winners and losers [P, C, h, w] and the embeddings of the prompts they are seen under [P, T, D].
+    """Winners and losers, P of each, and the embeddings of the prompts they are seen under [P, T, D].
 
     Two images under one prompt, or one image under two (`between_prompts`).
     """
 
-    winner: Tensor
-    loser: Tensor
+    winner: Clean
+    loser: Clean
     embedding: Tensor
     loser_embedding: Tensor
 
     def __len__(self) -> int:
         return len(self.winner)
 
-    def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.winner, self.loser, self.embedding, self.loser_embedding
-
     def take(self, index: Tensor) -> PairBatch:
-        return PairBatch(*(part[index] for part in self.parts()))
+        return PairBatch(
+            self.winner.take(index), self.loser.take(index), self.embedding[index], self.loser_embedding[index]
+        )
 
     def __add__(self, other: PairBatch) -> PairBatch:
-        return PairBatch(*(torch.cat(two) for two in zip(self.parts(), other.parts(), strict=True)))
+        return PairBatch(
+            Clean.cat([self.winner, other.winner]),
+            Clean.cat([self.loser, other.loser]),
+            torch.cat([self.embedding, other.embedding]),
+            torch.cat([self.loser_embedding, other.loser_embedding]),
+        )
 
 
 def between_prompts(pairs: PairBatch, winner_rival: Tensor, loser_rival: Tensor, wrong: Tensor) -> PairBatch:
@@ -104,11 +108,12 @@ def pair_errors(
     unet: nn.Module, schedule: Schedule, pairs: PairBatch, noise: Tensor, t: Tensor, weighting: str = "epsilon"
 ) -> tuple[Tensor, Tensor]:
     """Errors [B] on winners and on losers, from one batched pass at shared `noise` and timesteps `t` [B]."""
-    both, twice = torch.cat([pairs.winner, pairs.loser]), torch.cat([t, t])
+    both, twice = Clean.cat([pairs.winner, pairs.loser]), torch.cat([t, t])
     shared = torch.cat([noise, noise])
     embedding = torch.cat([pairs.embedding, pairs.loser_embedding])
-    prediction = unet(noised(schedule, both, shared, twice), twice, embedding).sample
-    errors = epsilon_errors(schedule, prediction, both, shared, twice) * error_weight(schedule, twice, weighting)
+    prediction = denoised(unet, schedule, both, shared, twice, embedding)
+    errors = epsilon_errors(schedule, prediction, both.latents, shared, twice, both.focus)
+    errors = errors * error_weight(schedule, twice, weighting)
     winner, loser = errors.chunk(2)
     return winner, loser
 
@@ -145,8 +150,9 @@ def make_bank(
 def _bank_errors(
     unet: nn.Module, schedule: Schedule, pairs: PairBatch, bank: Bank, p: Tensor, k: Tensor
 ) -> tuple[Tensor, Tensor]:
-    device = pairs.winner.device
-    noise = bank.noise(p, k, pairs.winner.shape[1:]).to(device)
+    latents = pairs.winner.latents
+    device = latents.device
+    noise = bank.noise(p, k, latents.shape[1:]).to(device)
     return pair_errors(unet, schedule, pairs.take(p.to(device)), noise, bank.timesteps[p, k].to(device), bank.weighting)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saadi.diffusion.generator import Generator, encode_ids, token_ids
-from saadi.diffusion.objective import noised, stratified_timesteps, target
+from saadi.diffusion.objective import Clean, denoised, stratified_timesteps, target
 from saadi.errors import BadInput
 from saadi.seeds import numpy_rng, torch_rng
 from saadi.training import Progress, Recipe, fit
@@ -42,7 +42,7 @@ def prompt_table(generator: Generator, prompts: Sequence[str]) -> Tensor:
 
 def train_denoiser(
     generator: Generator,
-    latents: Callable[[NDArray[np.int64]], Tensor],
+    images: Callable[[NDArray[np.int64], np.random.Generator], Clean],
     labels: NDArray[np.int64],
     prompts: Sequence[str],
     recipe: Recipe,
@@ -50,15 +50,14 @@ def train_denoiser(
     batch: int,
     balance: float,
     seed: int,
-    focus: Callable[[NDArray[np.int64]], Tensor] | None = None,
     checkpoint: Path | None = None,
     every: int = 50,
     progress: Progress | None = None,
 ) -> list[dict[str, float]]:
     """Train UNet and text encoder in place; returns the log.
 
-    `latents(index)` gives [B, C, h, w] of images `index`, whose classes are `labels` [N], named by `prompts` [C].
-    `focus(index)` [B, 1, h, w] weights the error in space.
+    `images(index, rng)` gives images `index` [B], whose classes are `labels` [N], named by `prompts` [C]; `rng` is for
+    what it decides at random.
     """
     device, schedule = generator.device, generator.schedule
     total = len(schedule.alpha_bar)
@@ -68,18 +67,15 @@ def train_denoiser(
     def loss_at(step: int) -> Tensor:
         rng, trng = numpy_rng(seed, "batch", step), torch_rng(seed, "noise", step)
         index = rng.choice(len(labels), batch, p=probabilities)
-        x0 = latents(index).to(device)
+        x0 = images(index, rng).to(device)
         t = stratified_timesteps(batch, total, trng).to(device)
-        noise = torch.randn(x0.shape, generator=trng).to(device)
+        noise = torch.randn(x0.latents.shape, generator=trng).to(device)
         rows = np.where(rng.random(batch) < DROP_PROMPT, len(prompts), labels[index])
         seen, inverse = np.unique(rows, return_inverse=True)
         embeddings = encode_ids(generator, ids[seen])[torch.from_numpy(inverse).to(device)]
-        prediction: Tensor = generator.unet(noised(schedule, x0, noise, t), t, embeddings).sample
-        error = (prediction.float() - target(schedule, x0, noise, t)).square()
-        if focus is not None:
-            weight = focus(index).to(device)
-            error = error * (weight / weight.mean())
-        return error.mean()  # unweighted, as Stable Diffusion was trained
+        prediction = denoised(generator.unet, schedule, x0, noise, t, embeddings)
+        error = (prediction.float() - target(schedule, x0.latents, noise, t)).square()
+        return (error * (x0.weight / x0.weight.mean())).mean()  # alike at all t, as Stable Diffusion was trained
 
     generator.unet.train()
     generator.text_encoder.train()

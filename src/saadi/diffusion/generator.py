@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,16 +16,18 @@ from diffusers import (
     AutoencoderTiny,
     DDIMScheduler,
     DPMSolverMultistepScheduler,
+    StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import interpolate, max_pool2d
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from saadi.config import SamplingConfig
 from saadi.diffusion import presets
-from saadi.diffusion.objective import Schedule
+from saadi.diffusion.objective import Clean, Schedule
 from saadi.errors import BadInput
 from saadi.training import evaluating
 
@@ -47,6 +50,16 @@ class Generator:
         return Schedule(self.scheduler.alphas_cumprod.float(), self.scheduler.config.prediction_type)
 
     @property
+    def inpaints(self) -> bool:
+        """Whether the network is told, beside the prompt, a mask and what is around it."""
+        return bool(self.unet.config.in_channels > self.unet.config.out_channels)
+
+    @property
+    def cell(self) -> int:
+        """Pixels along the side of a latent cell."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @property
     def device(self) -> torch.device:
         device: torch.device = next(self.unet.parameters()).device
         return device
@@ -58,9 +71,9 @@ class Generator:
         self.unet.to(memory_format=torch.channels_last)
         return self
 
-    def pipeline(self) -> StableDiffusionPipeline:
+    def pipeline(self) -> StableDiffusionPipeline | StableDiffusionInpaintPipeline:
         """The stock pipeline around these parts."""
-        pipe = StableDiffusionPipeline(
+        pipe = (StableDiffusionInpaintPipeline if self.inpaints else StableDiffusionPipeline)(
             vae=self.vae,
             text_encoder=self.text_encoder,
             tokenizer=self.tokenizer,
@@ -74,14 +87,14 @@ class Generator:
         return pipe
 
 
-def build_tiny() -> Generator:
-    """The tiny preset with random weights."""
+def build_tiny(*, inpainting: bool = False) -> Generator:
+    """The tiny preset, or its inpainting twin, with random weights."""
     tokenizer = presets.build_tokenizer()
     return Generator(
-        vae=presets.build_autoencoder(),
+        vae=presets.build_inpainting_autoencoder() if inpainting else presets.build_autoencoder(),
         text_encoder=presets.build_text_encoder(tokenizer),
         tokenizer=tokenizer,
-        unet=presets.build_unet(),
+        unet=presets.build_inpainting_unet() if inpainting else presets.build_unet(),
         scheduler=presets.build_scheduler(),
     )
 
@@ -94,7 +107,9 @@ def load_generator(folder: Path) -> Generator:
         # transformers would make an empty tokenizer, to which all prompts are the same
         raise BadInput(f"{folder}: cannot be opened as a Stable Diffusion pipeline: tokenizer/ has no vocabulary")
     try:
-        pipe = StableDiffusionPipeline.from_pretrained(
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        inpainting = str(index.get("_class_name")).endswith("InpaintPipeline")
+        pipe = (StableDiffusionInpaintPipeline if inpainting else StableDiffusionPipeline).from_pretrained(
             folder, use_safetensors=True, local_files_only=True, safety_checker=None, requires_safety_checker=False,
             dtype=torch.float32,
         )  # fmt: skip
@@ -148,14 +163,18 @@ def learn_words(generator: Generator, words: Iterable[str], seed: int) -> None:
     table.data[known:] = torch.randn(len(table) - known, table.shape[1], generator=rng)
 
 
-def encode_images(generator: Generator, images: NDArray[np.uint8]) -> Tensor:
-    """Latents [N, C, h, w] float32, scaled for the UNet, of images [N, S, S, 3] uint8."""
+def encode_images(generator: Generator, images: NDArray[np.uint8], blank: NDArray[np.bool_] | None = None) -> Tensor:
+    """Latents [N, C, h, w] float32, scaled for the UNet, of images [N, S, S, 3] uint8, grey where `blank` [N, S, S]."""
     scale = generator.vae.config.scaling_factor
     out = []
     with evaluating(generator.vae):
         for start in range(0, len(images), _ENCODE_BATCH):
-            pixels = torch.from_numpy(np.array(images[start : start + _ENCODE_BATCH])).permute(0, 3, 1, 2)
-            encoded = generator.vae.encode(pixels.to(generator.device).float() / 127.5 - 1)
+            part = slice(start, start + _ENCODE_BATCH)
+            pixels = torch.from_numpy(np.array(images[part])).permute(0, 3, 1, 2)
+            signed = pixels.to(generator.device).float() / 127.5 - 1
+            if blank is not None:
+                signed = signed * torch.from_numpy(~blank[part])[:, None].to(signed.device)
+            encoded = generator.vae.encode(signed)
             latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
             out.append(latents.float() * scale)
     return torch.cat(out)
@@ -198,28 +217,81 @@ def solver(generator: Generator, name: str) -> DDIMScheduler | DPMSolverMultiste
     )
 
 
+@dataclass(frozen=True)
+class Canvas:
+    """What is given to an inpainting model: frames `images` [N, S, S, 3] uint8, and all [N, S, S]: where the prompt's
+    class is asked for (`objects`), what is blank (`regions`), and how new a pixel becomes in the end (`alphas`)."""
+
+    images: NDArray[np.uint8]
+    objects: NDArray[np.bool_]
+    regions: NDArray[np.bool_]
+    alphas: NDArray[np.float32]
+
+    def take(self, part: slice) -> Canvas:
+        return Canvas(self.images[part], self.objects[part], self.regions[part], self.alphas[part])
+
+
+def to_clean(
+    generator: Generator,
+    images: NDArray[np.uint8],
+    objects: NDArray[np.bool_],
+    regions: NDArray[np.bool_],
+    outside: float,
+) -> Clean:
+    """Frames [N, S, S, 3] as an inpainting model learns them: errors outside the region weigh `outside`, in it 1.
+
+    The mask that is given is the object's, in whole cells, or a thin shaft would fall through; what is blank is more.
+    """
+
+    def cells(pixels: NDArray[np.bool_]) -> Tensor:
+        return max_pool2d(torch.from_numpy(pixels.astype(np.float32))[:, None].to(generator.device), generator.cell)
+
+    given = torch.cat([cells(objects), encode_images(generator, images, regions)], 1)
+    return Clean(encode_images(generator, images), given, outside + (1 - outside) * cells(regions))
+
+
 def draw(
-    generator: Generator, embeddings: Tensor, blank: Tensor, seeds: Sequence[int], config: SamplingConfig
+    generator: Generator,
+    embeddings: Tensor,
+    blank: Tensor,
+    seeds: Sequence[int],
+    config: SamplingConfig,
+    canvas: Canvas | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield one image [S, S, 3] uint8 for each of `embeddings` [N, T, D], its noise decided by its own seed.
 
     `blank` [1, T, D] is the empty prompt for guidance. Images are made in micro-batches of `config.batch`, from the
-    first on, by the stock pipeline; an image depends on its micro-batch in the last bit only.
+    first on, by the stock pipeline; an image depends on its micro-batch in the last bit only. An inpainting model needs
+    a `canvas` of N frames; pixels outside the regions come back as they were.
     """
     pipe = generator.pipeline()
     pipe.scheduler = solver(generator, config.solver)
     for start in range(0, len(seeds), config.batch):
-        chunk = list(seeds[start : start + config.batch])
+        part = slice(start, start + config.batch)
+        chunk, frames = list(seeds[part]), canvas and canvas.take(part)
         with evaluating(generator.vae, generator.unet):  # ends before the yield: the caller may want gradients
             result = pipe(
-                prompt_embeds=embeddings[start : start + config.batch],
+                prompt_embeds=embeddings[part],
                 negative_prompt_embeds=blank.expand(len(chunk), -1, -1) if config.guidance > 1 else None,
                 guidance_scale=config.guidance,
                 num_inference_steps=config.steps,
                 generator=[torch.Generator().manual_seed(seed) for seed in chunk],
                 output_type="np",
+                **(_inpainting(generator, frames) if frames else {}),
             )
-        yield from (np.clip(result.images, 0, 1) * 255 + 0.5).astype(np.uint8)
+        images = np.clip(result.images, 0, 1) * 255
+        if frames:
+            images = frames.images + frames.alphas[..., None] * (images - frames.images)
+        yield from (images + 0.5).astype(np.uint8)
+
+
+def _inpainting(generator: Generator, frames: Canvas) -> dict[str, Any]:
+    """What the stock inpainting pipeline is told of some frames: the mask in whole cells, since it takes every n-th
+    pixel of it. Of the image itself it uses nothing: at full strength it starts from noise."""
+    given = to_clean(generator, frames.images, frames.objects, frames.regions, 0.0).given
+    mask = interpolate(given[:, :1], scale_factor=generator.cell)
+    nothing = torch.zeros_like(mask).expand(-1, 3, -1, -1)
+    return {"image": nothing, "mask_image": mask, "masked_image_latents": given[:, 1:]}
 
 
 def unet_passes(images: int, config: SamplingConfig) -> int:

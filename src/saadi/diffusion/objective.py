@@ -5,10 +5,11 @@ x_t = a x_0 + s eps with a^2 = alpha_bar_t, s^2 = 1 - alpha_bar_t; v = a eps - s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,55 @@ class Schedule:
     def signal(self, t: Tensor) -> Tensor:
         """alpha_bar at timesteps `t` [B], shaped [B, 1, 1, 1]."""
         return self.alpha_bar.to(t.device)[t].view(-1, 1, 1, 1)
+
+
+@dataclass(frozen=True)
+class Clean:
+    """Images as a denoiser meets them: `latents` [B, C, h, w], and what it is told beside the prompt.
+
+    `given` [B, K, h, w]: input channels beside the noisy latents. None (K = 0) for text to image; for inpainting the
+    mask and the latents of what is not blank. `weight` [B, 1, h, w] or [B, 1, 1, 1]: how much the error of a place
+    counts, up to a factor.
+    """
+
+    latents: Tensor
+    given: Tensor
+    weight: Tensor
+
+    @classmethod
+    def whole(cls, latents: Tensor) -> Clean:
+        """All of an image is to be made, and all of it counts."""
+        return cls(latents, latents[:, :0], latents.new_ones(len(latents), 1, 1, 1))
+
+    @classmethod
+    def cat(cls, batches: Sequence[Clean]) -> Clean:
+        return cls(*(torch.cat(parts) for parts in zip(*(batch.parts() for batch in batches), strict=True)))
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.latents, self.given, self.weight
+
+    @property
+    def focus(self) -> Tensor:
+        """The weight scaled to a mean of 1 in each image, float32: a small region's error is as large as a whole
+        image's, and beta means the same."""
+        weight = self.weight.float()
+        return weight / weight.mean((1, 2, 3), keepdim=True)
+
+    def take(self, index: Tensor) -> Clean:
+        return Clean(*(part[index] for part in self.parts()))
+
+    def to(self, device: torch.device) -> Clean:
+        return Clean(*(part.to(device) for part in self.parts()))
+
+
+def denoised(unet: nn.Module, schedule: Schedule, x0: Clean, noise: Tensor, t: Tensor, embedding: Tensor) -> Tensor:
+    """What the network predicts [B, C, h, w] for images noised to timesteps `t` [B], under prompts [B, T, D]."""
+    seen = torch.cat([noised(schedule, x0.latents, noise, t), x0.given], 1)
+    prediction: Tensor = unet(seen, t, embedding).sample
+    return prediction
 
 
 def noised(schedule: Schedule, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -37,12 +87,16 @@ def target(schedule: Schedule, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     return signal.sqrt() * noise - (1 - signal).sqrt() * x0
 
 
-def epsilon_errors(schedule: Schedule, prediction: Tensor, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+def epsilon_errors(
+    schedule: Schedule, prediction: Tensor, x0: Tensor, noise: Tensor, t: Tensor, weight: Tensor | float = 1.0
+) -> Tensor:
     """||eps - eps_theta||^2 [B] float32, summed over the latent, whatever the network predicts.
 
-    From v the implied noise is eps = a v + s x_t, so its error is a^2 = alpha_bar_t times v's.
+    From v the implied noise is eps = a v + s x_t, so its error is a^2 = alpha_bar_t times v's. `weight` [B, 1, h, w]
+    scales the squares of each place.
     """
-    error = (prediction.float() - target(schedule, x0.float(), noise.float(), t)).square().flatten(1).sum(1)
+    squares = (prediction.float() - target(schedule, x0.float(), noise.float(), t)).square() * weight
+    error = squares.flatten(1).sum(1)
     return error if schedule.prediction == "epsilon" else error * schedule.signal(t).flatten()
 
 

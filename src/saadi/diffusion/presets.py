@@ -19,6 +19,8 @@ LATENT_CHANNELS = 12
 STEEL_CHANNELS = 4
 """The last channels, whose components are faint, also say how much of each quarter of the cell is instrument."""
 PATCH = 3 * 4 * 4
+INPAINTING_CHANNELS = 4
+INPAINTING_PATCH = 3 * 2 * 2
 FINDER_WIDTH = 32
 FINDER_BLOCKS = (0, 0, 3)
 _START, _END = "<|startoftext|>", "<|endoftext|>"
@@ -122,6 +124,44 @@ def build_autoencoder() -> AutoencoderTiny:
         num_decoder_blocks=(3, 2, 1),
         latent_channels=LATENT_CHANNELS,
         scaling_factor=2.0,
+    )
+
+
+def build_inpainting_autoencoder() -> AutoencoderTiny:
+    """An autoencoder from pixels to cells of 2x2, untrained.
+
+    The stock inpainting pipeline knows latents of four channels only. Of 4x4 cells these keep 26 dB, in which no jaw is
+    seen; of 2x2 cells 32 dB. Its encoder is the linear one alone: where the instrument is, the mask says.
+    """
+    return AutoencoderTiny(
+        encoder_block_out_channels=(INPAINTING_PATCH,) * 2,
+        decoder_block_out_channels=(32, 32),
+        num_encoder_blocks=(0, 0),
+        num_decoder_blocks=(2, 1),
+        latent_channels=INPAINTING_CHANNELS,
+        scaling_factor=2.0,
+    )
+
+
+def build_inpainting_unet() -> UNet2DConditionModel:
+    """An untrained denoiser of 32x32 latents beside a mask and the latents of what is not blank: nine channels.
+
+    Its three inner levels are those of `build_unet`, from which they can start.
+    """
+    return UNet2DConditionModel(
+        sample_size=32,
+        in_channels=2 * INPAINTING_CHANNELS + 1,
+        out_channels=INPAINTING_CHANNELS,
+        block_out_channels=(24, 32, 64, 128),
+        time_embedding_dim=4 * 32,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D", "UpBlock2D"),
+        cross_attention_dim=TEXT_WIDTH,
+        addition_embed_type="text",
+        addition_embed_type_num_heads=4,
+        attention_head_dim=4,
+        norm_num_groups=8,
     )
 
 

@@ -28,6 +28,7 @@ from saadi.diffusion.generator import (
     save_generator,
 )
 from saadi.diffusion.lora import apply_adapter
+from saadi.diffusion.objective import Clean
 from saadi.foundation import foundation_folder
 from saadi.records import LabelSpace, Sample
 from saadi.runtime import device_of
@@ -71,10 +72,10 @@ def train_base(run: Run, data: Dataset) -> None:
     def make(folder: Path, progress: Progress) -> None:
         generator = open_start(config, data.space.names).to(device_of(config))
         train = data.split("train")
-        latents = encode_images(generator, train.images).cpu()
+        images = Clean.whole(encode_images(generator, train.images).cpu())
         rows = train_denoiser(
             generator,
-            lambda index: latents[torch.from_numpy(index)],
+            lambda index, _: images.take(torch.from_numpy(index)),
             train.labels,
             prompts_of(config, data.space),
             Recipe(config.base.steps, config.base.lr, ema=0.99, weight_decay=0.01),

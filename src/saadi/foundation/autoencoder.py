@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from diffusers.models.autoencoders.vae import EncoderTiny
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from saadi.diffusion.presets import LATENT_CHANNELS, PATCH, STEEL_CHANNELS, build_finder
+from saadi.diffusion.presets import LATENT_CHANNELS, STEEL_CHANNELS, build_finder
 from saadi.foundation.pool import Pool
 from saadi.seeds import numpy_rng
 from saadi.training import Progress, Recipe, evaluating, fit
@@ -34,14 +35,14 @@ def psnr(a: Tensor, b: Tensor) -> float:
     return 10 * math.log10(4 / (a.clamp(-1, 1) - b).square().mean().item())
 
 
-def _patches(x: Tensor) -> Tensor:
-    """[N, 3, H, W] as its 4x4 patches [N * H * W / 16, 48]."""
-    return nn.functional.unfold(x, CELL, stride=CELL).transpose(1, 2).reshape(-1, 3 * CELL * CELL)
+def _patches(x: Tensor, cell: int) -> Tensor:
+    """[N, 3, H, W] as its patches of `cell` x `cell`, [N * H * W / cell^2, 3 * cell^2]."""
+    return nn.functional.unfold(x, cell, stride=cell).transpose(1, 2).reshape(-1, 3 * cell * cell)
 
 
-def principal_components(images: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean [48], components [channels, 48] (largest first) and their variances [channels] of the 4x4 patches."""
-    patches = _patches(images).double()
+def principal_components(images: Tensor, channels: int, cell: int = CELL) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean [P], components [channels, P] (largest first) and their variances [channels] of patches of P values."""
+    patches = _patches(images, cell).double()
     mean = patches.mean(0)
     variance, basis = torch.linalg.eigh(torch.cov((patches - mean).T))
     basis = basis[:, -channels:].flip(1).T
@@ -49,42 +50,43 @@ def principal_components(images: Tensor, channels: int) -> tuple[Tensor, Tensor,
     return mean.float(), (basis * signs[:, None]).float(), variance[-channels:].flip(0).float()
 
 
-def pca_psnr(train: Tensor, test: Tensor, channels: int) -> float:
-    """PSNR in dB on `test` of a linear PCA of 4x4 patches with `channels` components: the gate's rival."""
-    mean, basis, _ = principal_components(train, channels)
-    new = _patches(test)
+def pca_psnr(train: Tensor, test: Tensor, channels: int, cell: int = CELL) -> float:
+    """PSNR in dB on `test` of a linear PCA of patches with `channels` components: the gate's rival."""
+    mean, basis, _ = principal_components(train, channels, cell)
+    new = _patches(test, cell)
     return psnr((new - mean) @ basis.T @ basis + mean, new)
 
 
-def linear_encoder(images: Tensor, channels: int, scale: float, shared: int = 0) -> EncoderTiny:
-    """An encoder whose four convolutions compute principal components of 4x4 patches, exactly.
+def linear_encoder(images: Tensor, channels: int, scale: float, shared: int = 0, cell: int = CELL) -> EncoderTiny:
+    """An encoder whose convolutions compute principal components of patches of `cell` (2 or 4) pixels, exactly.
 
     Each channel is scaled by variance^(-1/4): half way to white. White latents would spend the UNet's effort on the
     faintest detail, raw ones on the mean colour alone. Over all, latents times `scale` have unit variance; but the
     last `shared` channels, to which another signal is to be added, do not count and are a third as strong.
     """
-    mean, basis, variance = principal_components(images, channels)
+    mean, basis, variance = principal_components(images, channels, cell)
     gain = variance**-0.25
     own = slice(channels - shared)
     gain = gain / (gain[own].square() * variance[own]).mean().sqrt() / scale
     gain[channels - shared :] /= 3
-    encoder = EncoderTiny(3, channels, (0, 0, 0), (PATCH,) * 3, "relu")
-    first, second, third, last = encoder.layers
-    for layer in (first, second, third, last):
+    halvings = cell.bit_length() - 1
+    encoder = EncoderTiny(3, channels, (0,) * (1 + halvings), (3 * cell * cell,) * (1 + halvings), "relu")
+    first, *strided, last = encoder.layers
+    for layer in encoder.layers:
         nn.init.zeros_(layer.weight)
     nn.init.zeros_(first.bias)
     for colour in range(3):
         first.weight.data[colour, colour, 1, 1] = 1.0
-    for dy in range(2):  # stride 2, padding 1: the taps 1 and 2 are the two rows (columns) of a cell
-        for dx in range(2):
-            for c in range(3):
-                second.weight.data[(dy * 2 + dx) * 3 + c, c, 1 + dy, 1 + dx] = 1.0
-            for c in range(12):
-                third.weight.data[(dy * 2 + dx) * 12 + c, c, 1 + dy, 1 + dx] = 1.0
-    source = [  # channel of `third` -> position in an unfolded patch (colour, row, column)
-        colour * 16 + (2 * dy2 + dy1) * 4 + (2 * dx2 + dx1)
-        for dy2 in range(2) for dx2 in range(2) for dy1 in range(2) for dx1 in range(2) for colour in range(3)
-    ]  # fmt: skip
+    # What a channel holds: colour, row and column within a patch of `side` pixels.
+    held, side = [(colour, 0, 0) for colour in range(3)], 1
+    for layer in strided:  # stride 2, padding 1: the taps 1 and 2 are the two rows (columns) of a cell
+        quarters = [(dy, dx) for dy in range(2) for dx in range(2)]
+        for q, (dy, dx) in enumerate(quarters):
+            for i in range(len(held)):
+                layer.weight.data[q * len(held) + i, i, 1 + dy, 1 + dx] = 1.0
+        held = [(colour, dy * side + row, dx * side + column) for dy, dx in quarters for colour, row, column in held]
+        side *= 2
+    source = [(colour * cell + row) * cell + column for colour, row, column in held]
     # The encoder maps [-1, 1] to [0, 1] first: x = 2 y - 1.
     last.weight.data[:, :, 1, 1] = (2 * gain[:, None] * basis)[:, source]
     last.bias.data = -gain * (basis @ (mean + 1))
@@ -170,12 +172,14 @@ def set_encoder(model: AutoencoderTiny, pool: Pool, finder: EncoderTiny) -> dict
 def train_decoder(
     model: AutoencoderTiny,
     pool: Pool,
-    latents: NDArray[np.float16],
+    latents: Callable[[NDArray[np.int64]], Tensor],
     steps: int,
     checkpoint: Path,
     progress: Progress | None = None,
 ) -> list[dict[str, float]]:
-    """Train the decoder in place on the pool's scaled `latents` [N, C, h, w], all but the last `HELD_OUT` of them.
+    """Train the decoder in place on the pool, all but the last `HELD_OUT` scenes of it.
+
+    `latents(index)` gives [B, C, h, w] of some scenes, scaled as the UNet has them.
 
     Noise on the latents teaches it to forgive the UNet's small errors. Where the class is seen errors weigh three
     times. The log reports PSNR on the held-out scenes.
@@ -186,7 +190,7 @@ def train_decoder(
 
     def loss_at(step: int) -> Tensor:
         index = np.sort(numpy_rng("autoencoder", step).integers(0, len(pool.images) - HELD_OUT, BATCH))
-        x, z = to_signed(pool.images[index]), torch.from_numpy(latents[index].astype(np.float32)) / scale
+        x, z = to_signed(pool.images[index]), latents(index) / scale
         focus = torch.from_numpy(pool.visible[index].astype(np.float32) / 255)[:, None]
         weight = 1 + 2 * nn.functional.interpolate(focus, scale_factor=CELL)
         error: Tensor = model.decode(z + _LATENT_NOISE * torch.randn_like(z)).sample - x

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ import torch
 from diffusers import AutoencoderTiny
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from saadi.config import ClassifierConfig
 from saadi.critics.classifier import Labelled, train_classifier
 from saadi.diffusion.base import train_denoiser
 from saadi.diffusion.generator import Generator, build_tiny, encode_images, load_generator, save_generator
+from saadi.diffusion.objective import Clean
 from saadi.diffusion.presets import LATENT_CHANNELS, STEEL_CHANNELS
 from saadi.errors import BadInput
 from saadi.foundation import backbone_path, foundation_folder
@@ -49,7 +50,12 @@ def _autoencoder(generator: Generator, folder: Path, pool: Pool, begin: Begin) -
         facts = set_encoder(generator.vae, pool, finder)
         latents = cache_latents(generator, pool.images, folder / "latents.npy", begin("latents"))
         log = train_decoder(
-            generator.vae, pool, latents, DECODER_STEPS, folder / "decoder.safetensors", begin("decoder")
+            generator.vae,
+            pool,
+            lambda index: torch.from_numpy(latents[index].astype(np.float32)),
+            DECODER_STEPS,
+            folder / "decoder.safetensors",
+            begin("decoder"),
         )
         generator.vae.save_pretrained(folder / "vae-partial")
         write_log(folder / "decoder.jsonl", [row | facts for row in log])
@@ -113,11 +119,9 @@ def pretrain_unet(
     generator.text_encoder.requires_grad_(False)
     labels = np.arange(len(latents), dtype=np.int64) % len(tools)
 
-    def pick(index: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(latents[index].astype(np.float32))
-
-    def focus(index: NDArray[np.int64]) -> Tensor:
-        return 1 + FOCUS * torch.from_numpy(visible[index].astype(np.float32) / 255)[:, None]
+    def pick(index: NDArray[np.int64], _: np.random.Generator) -> Clean:
+        focus = 1 + FOCUS * torch.from_numpy(visible[index].astype(np.float32) / 255)[:, None]
+        return replace(Clean.whole(torch.from_numpy(latents[index].astype(np.float32))), weight=focus)
 
     steps = passes // BATCH
     return train_denoiser(
@@ -129,7 +133,6 @@ def pretrain_unet(
         batch=BATCH,
         balance=0.0,
         seed=seed,
-        focus=focus,
         checkpoint=checkpoint,
         every=100,
         progress=progress,
