@@ -75,6 +75,23 @@ class BaseConfig(Part):
         return prompt
 
 
+class LayoutConfig(Part):
+    """Inpainting: where a synthetic frame is to show what. Lengths are shares of the image's side."""
+
+    rim: tuple[Positive, Positive] = Field(
+        (0.03, 0.12), description="how far the blank region reaches beyond an object, at least and at most"
+    )
+    feather: float = Field(0.025, ge=0.0, description="width of the blend from old pixels to new ones, within the rim")
+    decoys: Fraction = Field(0.5, description="how often a place where nothing is asked for is painted anew, too")
+    moved: Fraction = Field(
+        0.75, description="share of layouts with an object of another group moved onto the frame; 0: only its own"
+    )
+    shift: Fraction = Field(0.15, description="how far an object is moved, at most")
+    scale: float = Field(1.25, ge=1.0, description="how many times larger or smaller it becomes, at most")
+    turn: float = Field(20.0, ge=0.0, le=180.0, description="how far it is turned, degrees, at most")
+    outside: Fraction = Field(0.1, description="weight of the denoising error outside the region; 1 inside")
+
+
 class SamplingConfig(Part):
     """How images are drawn, in every stage."""
 

@@ -1,0 +1,193 @@
+"""Where a synthetic frame is to show what: a training frame's own mask, or one of another group moved onto it.
+
+Pure geometry on id maps. A layout asks for a mask exactly and blanks more than it: the blanked region grows beyond the
+object by a random, uneven rim, and takes in places where nothing is asked for, so that neither a seam nor the texture
+of decoded pixels says where the object is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from saadi.config import LayoutConfig
+
+IGNORE = 255
+"""In id maps: nothing is known of this pixel."""
+
+Mask = NDArray[np.bool_]
+Ids = NDArray[np.uint8]
+
+TRIES = 8
+"""Moves tried until enough of an object is in view."""
+IN_VIEW = 0.5
+"""Share of the donor's object, by area and apart from scale, that has to be in view after the move."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One painting: of class `label` (an id) where `object` is, into the blank `region`; both [S, S].
+
+    `alpha` [S, S] in [0, 1]: how much of a pixel is new. It is 0 outside the region, and 1 on the object.
+    """
+
+    label: int
+    object: Mask
+    region: Mask
+    alpha: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`target` [S, S]: the ids the finished frame is asked to show; `passes`: what is painted, in order.
+
+    `source` [S, S] bool and `move` (2 x 3, target to donor pixels, row first) say where a moved object comes from.
+    """
+
+    target: Ids
+    passes: tuple[Pass, ...]
+    pasted: Mask
+    move: NDArray[np.float64] | None = None
+
+    @property
+    def region(self) -> Mask:
+        """All that is not the original frame's [S, S]."""
+        region: Mask = np.logical_or.reduce([one.region for one in self.passes])
+        return region
+
+
+def to_cells(mask: Mask, cell: int) -> Mask:
+    """Whole latent cells of `cell` pixels that `mask` [S, S] touches, as pixels [S, S]: a thin shaft is not lost."""
+    side = mask.shape[0] // cell
+    touched = mask.reshape(side, cell, side, cell).any((1, 3))
+    return touched.repeat(cell, 0).repeat(cell, 1)
+
+
+def _uneven(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
+    """A smooth random field [S, S], uniform on [0, 1]."""
+    field = ndimage.gaussian_filter(rng.standard_normal((size, size)), size / 12, mode="reflect")
+    ranks = field.ravel().argsort().argsort().reshape(size, size)
+    uniform: NDArray[np.float64] = ranks / (size * size - 1)
+    return uniform
+
+
+def grow(rng: np.random.Generator, mask: Mask, config: LayoutConfig, cell: int) -> Mask:
+    """`mask` [S, S] grown by a rim of random, uneven width, in whole cells. Nothing grows from nothing."""
+    size = mask.shape[0]
+    if not mask.any():
+        return mask
+    least, most = config.rim
+    width = size * (least + (most - least) * _uneven(rng, size))
+    return to_cells(ndimage.distance_transform_edt(~mask) <= width, cell)
+
+
+def feather(region: Mask, config: LayoutConfig) -> NDArray[np.float32]:
+    """How new a pixel is [S, S]: 0 outside `region`, rising to 1 over `config.feather` of the side within it.
+
+    What lies beyond the image's edge counts as inside: there is no seam.
+    """
+    inside = ndimage.distance_transform_edt(np.pad(region, 1, mode="edge"))[1:-1, 1:-1]
+    alpha: NDArray[np.float32] = np.clip((inside - 0.5) / max(config.feather * len(region), 0.5), 0, 1)
+    return alpha.astype(np.float32)
+
+
+def whole_object(ids: Ids, label: int, things: Sequence[int]) -> Ids:
+    """The largest object with class `label` in it [S, S], as ids, 0 elsewhere: `things` that touch are one object."""
+    pieces, _ = ndimage.label(np.isin(ids, [*things, label]), np.ones((3, 3)))
+    sizes = np.bincount(pieces[ids == label])
+    if not len(sizes):
+        return np.zeros_like(ids)
+    sizes[0] = 0
+    return np.where(pieces == sizes.argmax(), ids, 0).astype(np.uint8)
+
+
+def draw_move(
+    rng: np.random.Generator, centre: tuple[float, float], size: int, config: LayoutConfig
+) -> NDArray[np.float64]:
+    """A random move about `centre` (row, column): 2 x 3, from pixels of the new frame to those of the donor."""
+    turn = math.radians(rng.uniform(-config.turn, config.turn))
+    scale = math.exp(rng.uniform(-1, 1) * math.log(config.scale))
+    mirror = rng.choice([-1.0, 1.0])
+    shift = size * config.shift * rng.uniform(-1, 1, 2)
+    turned = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]]) / scale
+    linear = turned @ np.diag([1.0, mirror])
+    middle = np.array(centre)
+    mirrored = np.array([middle[0], size - 1 - middle[1]]) if mirror < 0 else middle
+    return np.concatenate([linear, (middle - linear @ (mirrored + shift))[:, None]], 1)
+
+
+def moved(ids: Ids, move: NDArray[np.float64]) -> Ids:
+    """An id map [S, S] after a move. At the edge it goes on as it ends there: a shaft still comes from outside."""
+    out: Ids = ndimage.affine_transform(ids, move[:, :2], move[:, 2], order=0, mode="nearest")
+    return out
+
+
+def _place(rng: np.random.Generator, ids: Ids, config: LayoutConfig) -> tuple[Ids, NDArray[np.float64]]:
+    """An object's ids [S, S] at a new place, and the move; the last of `TRIES` if none keeps enough of it in view."""
+    rows, columns = np.nonzero(ids)
+    centre = (float(rows.mean()), float(columns.mean()))
+    for _ in range(TRIES):
+        move = draw_move(rng, centre, len(ids), config)
+        placed = moved(ids, move)
+        scale = 1 / abs(np.linalg.det(move[:, :2]))
+        if (placed > 0).sum() >= IN_VIEW * scale * (ids > 0).sum():
+            break
+    return placed, move
+
+
+def _decoy(rng: np.random.Generator, canvas: Ids, shape: Mask, taken: Mask, config: LayoutConfig) -> Mask:
+    """A region [S, S] where nothing is asked for: an object's shape, moved to where there is background."""
+    wide = config.model_copy(update={"shift": 0.5, "turn": 180.0, "scale": 1.5})
+    placed, _ = _place(rng, shape.astype(np.uint8), wide)
+    free = (canvas == 0) & ~taken
+    # Not up to a known object: pixels next to it are as likely the object's as not.
+    free &= ndimage.distance_transform_edt((canvas == 0) | (canvas == IGNORE)) > config.rim[0] * len(canvas)
+    decoy: Mask = grow(rng, (placed > 0) & free, config, 1) & free
+    return decoy
+
+
+def make_layout(
+    rng: np.random.Generator,
+    canvas: Ids,
+    label: int,
+    donor: Ids | None,
+    things: Sequence[int],
+    config: LayoutConfig,
+    cell: int,
+    *,
+    erased: int = 0,
+) -> Layout:
+    """The layout of one synthetic frame on a training frame's ids `canvas` [S, S].
+
+    Without a `donor` [S, S] the canvas's own class `label` is painted anew where it is; `label` 0 paints background
+    where a decoy is. With one, its object with class `label` is moved onto the canvas and takes the place of the
+    canvas's `things` (ids): what these hid becomes `erased`. An object of several classes is painted class by class,
+    `label` last. Regions and, for the prompt's sake, each object are made of whole `cell`s.
+    """
+    unknown = canvas == IGNORE
+    if donor is None:
+        shape = (canvas == label) if label else np.isin(canvas, list(things))
+        objects = {label: shape if label else np.zeros_like(shape)}
+        target, gone, move = canvas, np.zeros_like(shape), None
+        pasted = np.zeros_like(shape)
+    else:
+        placed, move = _place(rng, whole_object(donor, label, things), config)
+        placed = np.where(unknown, 0, placed)
+        gone, pasted, shape = np.isin(canvas, list(things)), placed > 0, placed > 0
+        target = np.where(pasted, placed, np.where(gone, erased, canvas)).astype(np.uint8)
+        objects = {int(k): placed == k for k in [*sorted(set(np.unique(placed)) - {0, label}), label]}
+    passes: list[Pass] = []
+    for order, (number, found) in enumerate(objects.items()):
+        region = grow(rng, found, config, cell)
+        if not order:
+            region |= grow(rng, gone | pasted, config, cell)
+            if shape.any() and (rng.random() < config.decoys or not label):
+                region |= _decoy(rng, canvas, shape, region, config)
+        region = to_cells(region, cell) & ~unknown
+        passes.append(Pass(number, found, region, np.where(found, 1, feather(region, config)).astype(np.float32)))
+    return Layout(target, tuple(passes), pasted, move)

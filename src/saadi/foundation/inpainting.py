@@ -1,0 +1,165 @@
+"""The foundation's twin for inpainting: the same pool, prompts and rules, and Stable Diffusion's nine channels."""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.embeddings import get_timestep_embedding
+from numpy.typing import NDArray
+
+from saadi.config import LayoutConfig
+from saadi.data.layouts import make_layout
+from saadi.diffusion.base import train_denoiser
+from saadi.diffusion.generator import Generator, encode_images, to_clean
+from saadi.diffusion.objective import Clean
+from saadi.diffusion.presets import INPAINTING_CHANNELS
+from saadi.foundation.autoencoder import HELD_OUT, linear_encoder, pca_psnr, to_signed, train_decoder
+from saadi.foundation.pool import TOOLS, Pool, pretext_tools
+from saadi.seeds import numpy_rng
+from saadi.training import Progress, Recipe, write_log
+from saadi.worlds.pretext import pretext_prompt
+from saadi.worlds.scene import TISSUES
+
+BACKGROUND = "a laparoscopic image of a background"
+"""The prompt of a region in which no tool is asked for."""
+
+CELL = 2
+BATCH = 64
+TIPS = 0.3
+"""Share of the scenes in which the tip alone is painted anew, to a shaft that is given."""
+EMPTY = 0.1
+"""Share of the scenes in which a region without a tool is."""
+_CHUNK = 500
+
+
+def _tool(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """0 none, 1 shaft, 2 tip [..., H, W] of a pool's masks."""
+    return masks // len(TISSUES)
+
+
+def scene_layout(tool: NDArray[np.uint8], index: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_], bool]:
+    """What scene `index` of a pool is asked for: object and blank region [S, S], and whether the prompt names it."""
+    rng = numpy_rng("inpainting", index)
+    kind = rng.random()
+    config = LayoutConfig()
+    if kind < EMPTY:
+        layout = make_layout(rng, (tool > 0).astype(np.uint8), 0, None, [1], config, CELL)
+    else:
+        wanted = 2 if kind < EMPTY + TIPS and (tool == 2).any() else 1
+        ids = tool if wanted == 2 else (tool > 0).astype(np.uint8)
+        layout = make_layout(rng, ids, wanted, None, [1, 2], config, CELL)
+    (only,) = layout.passes
+    return only.object, only.region, bool(only.label)
+
+
+def _cut(job: tuple[Path, int, int]) -> None:
+    folder, start, stop = job
+    masks, bits = np.load(folder / "masks.npy", mmap_mode="r"), np.load(folder / "layouts.npy", mmap_mode="r+")
+    named = np.load(folder / "named.npy", mmap_mode="r+")
+    for index in range(start, stop):
+        wanted, region, named[index] = scene_layout(_tool(masks[index]), index)
+        bits[index] = np.packbits(np.stack([wanted, region]).reshape(2, -1), axis=1)
+    bits.flush()
+    named.flush()
+    (folder / f"layouts-{start}.done").touch()
+
+
+def cut_layouts(folder: Path, count: int, size: int, progress: Progress, workers: int = 2) -> None:
+    """One layout for every scene of the pool in `folder`, worked out once: `layouts.npy`, `named.npy`."""
+    if not (folder / "layouts.npy").exists():
+        np.lib.format.open_memmap(folder / "named.npy", "w+", np.bool_, (count,)).flush()
+        partial = folder / "layouts.partial.npy"
+        np.lib.format.open_memmap(partial, "w+", np.uint8, (count, 2, size * size // 8)).flush()
+        partial.rename(folder / "layouts.npy")
+    jobs = [
+        (folder, start, min(start + _CHUNK, count))
+        for start in range(0, count, _CHUNK)
+        if not (folder / f"layouts-{start}.done").exists()
+    ]
+    if jobs:
+        with ProcessPoolExecutor(workers) as pool:
+            for done, _ in enumerate(pool.map(_cut, jobs), 1):
+                progress(done, len(jobs))
+
+
+def inherit(unet: UNet2DConditionModel, older: UNet2DConditionModel) -> int:
+    """Start the inner levels of `unet` from those of the text-to-image `older`, in place; returns how many tensors.
+
+    Down the levels are shifted by one, up they are not. The timestep's sinusoids, of which there are fewer, are mapped
+    to the older network's first layer by least squares over all timesteps.
+    """
+    new, old = unet.state_dict(), older.state_dict()
+    count = 0
+    for name, value in old.items():
+        head, _, rest = name.partition(".")
+        if head == "down_blocks":
+            level, _, rest = rest.partition(".")
+            name = f"down_blocks.{int(level) + 1}.{rest}"
+        if name in new and new[name].shape == value.shape:
+            new[name] = value
+            count += 1
+    t = torch.arange(1000)
+    few, many = (
+        get_timestep_embedding(t, net.config.block_out_channels[0], net.config.flip_sin_to_cos, net.config.freq_shift)
+        for net in (unet, older)
+    )
+    known = torch.cat([few, torch.ones(len(t), 1)], 1).double()
+    wanted = (many @ old["time_embedding.linear_1.weight"].T + old["time_embedding.linear_1.bias"]).double()
+    solved = torch.linalg.lstsq(known, wanted).solution.float()
+    new["time_embedding.linear_1.weight"], new["time_embedding.linear_1.bias"] = solved[:-1].T, solved[-1]
+    unet.load_state_dict(new)
+    return count + 2
+
+
+def train_autoencoder(generator: Generator, pool: Pool, steps: int, folder: Path, progress: Progress) -> None:
+    """Give `generator` the linear encoder of 2x2 cells and a decoder trained on the pool; log its PSNR beside PCA's."""
+    seen, test = to_signed(pool.images[:2000]), to_signed(pool.images[-HELD_OUT:])
+    scale = generator.vae.config.scaling_factor
+    linear = linear_encoder(seen, INPAINTING_CHANNELS, scale, cell=CELL)
+    generator.vae.encoder.load_state_dict(linear.state_dict())
+    generator.vae.encoder.requires_grad_(False)
+    log = train_decoder(
+        generator.vae,
+        pool,
+        lambda index: encode_images(generator, pool.images[index]),
+        steps,
+        folder / "decoder.safetensors",
+        progress,
+    )
+    facts = {"pca_psnr": pca_psnr(seen, test, INPAINTING_CHANNELS, CELL)}
+    write_log(folder / "decoder.jsonl", [row | facts for row in log])
+
+
+def pretrain_inpainting(
+    generator: Generator, pool: Pool, folder: Path, passes: int, checkpoint: Path, seed: int, progress: Progress | None
+) -> list[dict[str, float]]:
+    """Train the UNet on `passes` image passes, as `pretrain.pretrain_unet` does; layouts from `folder`."""
+    bits = np.load(folder / "layouts.npy", mmap_mode="r")
+    named = np.load(folder / "named.npy")
+    generator.text_encoder.requires_grad_(False)
+    count = len(pool.images) - HELD_OUT
+    labels = np.where(named, np.arange(len(named)) % TOOLS, TOOLS)[:count]
+    outside, size = LayoutConfig().outside, pool.images.shape[1]
+
+    def pick(index: NDArray[np.int64], _: np.random.Generator) -> Clean:
+        masks = np.unpackbits(bits[index], axis=2).reshape(len(index), 2, size, size).astype(bool)
+        return to_clean(generator, np.array(pool.images[index]), masks[:, 0], masks[:, 1], outside)
+
+    steps = passes // BATCH
+    return train_denoiser(
+        generator,
+        pick,
+        labels,
+        [*(pretext_prompt(tool) for tool in pretext_tools()), BACKGROUND],
+        Recipe(steps=steps, lr=1e-3, warmup=min(0.05, 200 / steps), floor=1.0, ema=0.999, weight_decay=0.01),
+        batch=BATCH,
+        balance=0.0,
+        seed=seed,
+        checkpoint=checkpoint,
+        every=100,
+        progress=progress,
+    )
