@@ -80,7 +80,7 @@ def grow(rng: np.random.Generator, mask: Mask, config: LayoutConfig, cell: int) 
     """`mask` [S, S] grown by a rim of random, uneven width, in whole cells. Nothing grows from nothing."""
     size = mask.shape[0]
     if not mask.any():
-        return mask
+        return mask.copy()
     least, most = config.rim
     width = size * (least + (most - least) * _uneven(rng, size))
     return to_cells(ndimage.distance_transform_edt(~mask) <= width, cell)
@@ -97,7 +97,7 @@ def feather(region: Mask, config: LayoutConfig) -> NDArray[np.float32]:
 
 
 def whole_object(ids: Ids, label: int, things: Sequence[int]) -> Ids:
-    """The largest object with class `label` in it [S, S], as ids, 0 elsewhere: `things` that touch are one object."""
+    """The object that shows most of class `label` [S, S], as ids, 0 elsewhere: `things` that touch are one object."""
     pieces, _ = ndimage.label(np.isin(ids, [*things, label]), np.ones((3, 3)))
     sizes = np.bincount(pieces[ids == label])
     if not len(sizes):
@@ -140,14 +140,14 @@ def _place(rng: np.random.Generator, ids: Ids, config: LayoutConfig) -> tuple[Id
     return placed, move
 
 
-def _decoy(rng: np.random.Generator, canvas: Ids, shape: Mask, taken: Mask, config: LayoutConfig) -> Mask:
+def _decoy(rng: np.random.Generator, canvas: Ids, shape: Mask, taken: Mask, config: LayoutConfig, cell: int) -> Mask:
     """A region [S, S] where nothing is asked for: an object's shape, moved to where there is background."""
     wide = config.model_copy(update={"shift": 0.5, "turn": 180.0, "scale": 1.5})
     placed, _ = _place(rng, shape.astype(np.uint8), wide)
     free = (canvas == 0) & ~taken
     # Not up to a known object: pixels next to it are as likely the object's as not.
     free &= ndimage.distance_transform_edt((canvas == 0) | (canvas == IGNORE)) > config.rim[0] * len(canvas)
-    decoy: Mask = grow(rng, (placed > 0) & free, config, 1) & free
+    decoy: Mask = grow(rng, (placed > 0) & free, config, cell) & ~to_cells(~free, cell)
     return decoy
 
 
@@ -165,7 +165,7 @@ def make_layout(
     """The layout of one synthetic frame on a training frame's ids `canvas` [S, S].
 
     Without a `donor` [S, S] the canvas's own class `label` is painted anew where it is; `label` 0 paints background
-    where a decoy is. With one, its object with class `label` is moved onto the canvas and takes the place of the
+    where a decoy is. With one, which shows class `label`, its object is moved onto the canvas and takes the place of the
     canvas's `things` (ids): what these hid becomes `erased`. An object of several classes is painted class by class,
     `label` last. Regions and, for the prompt's sake, each object are made of whole `cell`s.
     """
@@ -187,7 +187,7 @@ def make_layout(
         if not order:
             region |= grow(rng, gone | pasted, config, cell)
             if shape.any() and (rng.random() < config.decoys or not label):
-                region |= _decoy(rng, canvas, shape, region, config)
+                region |= _decoy(rng, canvas, shape, region, config, cell)
         region = to_cells(region, cell) & ~unknown
         passes.append(Pass(number, found, region, np.where(found, 1, feather(region, config)).astype(np.float32)))
     return Layout(target, tuple(passes), pasted, move)

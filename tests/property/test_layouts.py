@@ -1,0 +1,114 @@
+"""What every layout keeps, whatever the masks: the mask that is asked for lies in what is painted, and no more changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from saadi.config import LayoutConfig
+from saadi.data.layouts import IGNORE, Layout, make_layout, moved, to_cells, whole_object
+
+SIZE, CELL = 32, 2
+CONFIG = LayoutConfig()
+quick = settings(max_examples=40, deadline=None, derandomize=True)
+
+
+@st.composite
+def id_maps(draw: st.DrawFn, classes: int = 3) -> NDArray[np.uint8]:
+    """Rectangles of some classes on background, and a padded edge in which nothing is known."""
+    ids = np.zeros((SIZE, SIZE), np.uint8)
+    for _ in range(draw(st.integers(1, 4))):
+        top, left = draw(st.integers(0, SIZE - 4)), draw(st.integers(0, SIZE - 4))
+        height, width = draw(st.integers(2, 14)), draw(st.integers(2, 14))
+        ids[top : top + height, left : left + width] = draw(st.integers(1, classes))
+    ids[:, : draw(st.sampled_from([0, 0, 4]))] = IGNORE
+    return ids
+
+
+def lay(seed: int, canvas: NDArray[np.uint8], label: int, donor: NDArray[np.uint8] | None = None) -> Layout:
+    return make_layout(np.random.default_rng(seed), canvas, label, donor, [1, 2], CONFIG, CELL)
+
+
+def check(layout: Layout, canvas: NDArray[np.uint8]) -> None:
+    outside = ~layout.region
+    assert np.array_equal(layout.target[outside], canvas[outside])
+    assert np.array_equal(layout.target == IGNORE, canvas == IGNORE)
+    for one in layout.passes:
+        assert not (one.region & (canvas == IGNORE)).any()
+        assert not (one.object & ~one.region).any()
+        assert (one.alpha[one.object] == 1).all()
+        assert (one.alpha[~one.region] == 0).all()
+        assert np.array_equal(one.region, to_cells(one.region, CELL) & (canvas != IGNORE))
+
+
+@quick
+@given(id_maps(), st.integers(0, 2**32), st.integers(0, 3))
+def test_a_frames_own_class_is_painted_where_it_is(canvas: NDArray[np.uint8], seed: int, label: int) -> None:
+    layout = lay(seed, canvas, label)
+    check(layout, canvas)
+    (only,) = layout.passes
+    assert only.label == label
+    assert np.array_equal(layout.target, canvas)
+    assert np.array_equal(only.object, (canvas == label) if label else np.zeros_like(canvas, bool))
+    if not label:  # where nothing is asked for, nothing is known to be
+        assert not canvas[only.region].any()
+
+
+@quick
+@given(id_maps(), id_maps(), st.integers(0, 2**32))
+def test_a_moved_object_takes_the_place_of_the_frames(
+    canvas: NDArray[np.uint8], donor: NDArray[np.uint8], seed: int
+) -> None:
+    label = int(donor[donor != IGNORE].max(initial=0))
+    assume(label)
+    layout = lay(seed, canvas, label, donor)
+    check(layout, canvas)
+    assert layout.passes[-1].label == label
+    assert len({one.label for one in layout.passes}) == len(layout.passes)
+    asked = np.zeros_like(layout.pasted)
+    for one in layout.passes:
+        assert (layout.target[one.object] == one.label).all()
+        asked |= one.object
+    assert np.array_equal(asked, layout.pasted)
+    left = np.isin(canvas, [1, 2]) & ~layout.pasted
+    assert (layout.target[left] == 0).all()  # what the frame's own things hid
+    assert np.array_equal(layout.target[(canvas == 3) & ~layout.pasted], canvas[(canvas == 3) & ~layout.pasted])
+
+
+@quick
+@given(id_maps(), id_maps(), st.integers(0, 2**32))
+def test_a_layout_is_its_seeds(canvas: NDArray[np.uint8], donor: NDArray[np.uint8], seed: int) -> None:
+    assume((donor == 1).any())
+    one, two = lay(seed, canvas, 1, donor), lay(seed, canvas, 1, donor)
+    assert np.array_equal(one.target, two.target)
+    assert all(np.array_equal(a.alpha, b.alpha) for a, b in zip(one.passes, two.passes, strict=True))
+
+
+def test_an_object_is_all_its_touching_things_and_the_one_that_shows_most_of_the_class() -> None:
+    ids = np.zeros((12, 12), np.uint8)
+    ids[2, 1:8], ids[2, 8:10] = 1, 2
+    expected = ids.copy()
+    ids[3, 4], ids[9, 0] = 3, 2  # tissue that touches, and a smaller piece elsewhere
+    found = whole_object(ids, 2, [1, 2])
+    assert np.array_equal(found, expected)
+    assert not whole_object(ids, 4, [1, 2]).any()
+
+
+def test_a_shaft_that_comes_from_outside_still_does_after_a_move() -> None:
+    ids = np.zeros((SIZE, SIZE), np.uint8)
+    ids[14:18, :20] = 1
+    shifted = moved(ids, np.array([[1.0, 0, 0], [0, 1.0, -6]]))  # six pixels to the right
+    assert np.array_equal(np.flatnonzero(shifted[15]), np.arange(26))
+
+
+@pytest.mark.parametrize("mirror", [1.0, -1.0])
+def test_a_move_is_about_the_objects_middle(mirror: float) -> None:
+    still = CONFIG.model_copy(update={"shift": 0.0, "scale": 1.0, "turn": 0.0})
+    ids = np.zeros((SIZE, SIZE), np.uint8)
+    ids[8:12, 4:14] = 1
+    for seed in range(20):
+        layout = make_layout(np.random.default_rng(seed), np.zeros_like(ids), 1, ids, [1], still, CELL)
+        assert np.array_equal(layout.pasted, ids > 0) or np.array_equal(layout.pasted, ids[:, ::-1] > 0)
