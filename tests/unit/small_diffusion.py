@@ -29,11 +29,12 @@ def pair_batch(pairs: int, seed: int) -> PairBatch:
 TRAIN, HELD_OUT = pair_batch(4, 10), pair_batch(2, 20)
 
 
-def small_generator() -> Generator:
+def small_generator(*, inpainting: bool = False) -> Generator:
     """A pipeline of one block: 16 px images from latents of 4x4x4."""
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         sample_size=4,
+        in_channels=9 if inpainting else 4,
         block_out_channels=(8,),
         layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D",),
