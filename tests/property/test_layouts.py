@@ -1,4 +1,4 @@
-"""What every layout keeps, whatever the masks: the mask that is asked for lies in what is painted, and no more changes."""
+"""What every layout keeps, whatever the masks: what is asked for lies in what is painted, and no more changes."""
 
 from __future__ import annotations
 
