@@ -39,14 +39,47 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One synthetic image. `file` is relative to the run's folder; `round` 0 is the unaligned base."""
+class Condition:
+    """What a sample is asked to show: `labels`, the one it is drawn for first.
+
+    For inpainting also where: row `frame` of the training images is painted on, with the object of row `donor`'s mask,
+    which is `frame` itself where its own object is painted anew. The layout is drawn from the `id`.
+    """
 
     id: str
-    label: str
+    labels: tuple[str, ...]
+    frame: int | None = None
+    donor: int | None = None
+
+    @classmethod
+    def of(cls, label: str) -> Condition:
+        """One class, and nothing else: text to image."""
+        return cls(label, (label,))
+
+    @property
+    def label(self) -> str:
+        """The class it is drawn for."""
+        return self.labels[0]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One synthetic image. `file` is relative to the run's folder; `round` 0 is the unaligned base.
+
+    `mask`: the file of the id map it was asked to show, for inpainting.
+    """
+
+    id: str
+    condition: Condition
     round: int
     seed: int
     file: str
+    mask: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The class it was drawn for."""
+        return self.condition.label
 
 
 @dataclass(frozen=True)
@@ -73,7 +106,7 @@ class Pair:
     margin: float
 
 
-Record = TypeVar("Record", Frame, Sample, Score, Pair)
+Record = TypeVar("Record", Frame, Condition, Sample, Score, Pair)
 OfClass = TypeVar("OfClass", Frame, Sample, Pair)
 """A record that carries a label."""
 
@@ -104,10 +137,18 @@ def write_records(path: Path, records: Iterable[Any]) -> None:
     write_atomic(path, "".join(json.dumps(asdict(record)) + "\n" for record in records))
 
 
+def to_record(values: dict[str, Any], kind: type[Record]) -> Record:
+    """A record from what `dataclasses.asdict` and JSON made of it. Raises `TypeError` where the fields are others."""
+    fitting = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    if isinstance(values.get("condition"), dict):
+        fitting["condition"] = to_record(values["condition"], Condition)
+    return kind(**fitting)
+
+
 def read_records(path: Path, kind: type[Record]) -> list[Record]:
     """Read records of one kind from JSON Lines."""
     with path.open(encoding="utf-8") as lines:
-        return [kind(**json.loads(line)) for line in lines]
+        return [to_record(json.loads(line), kind) for line in lines]
 
 
 def by_label(records: Sequence[OfClass]) -> dict[str, list[OfClass]]:

@@ -20,7 +20,7 @@ from saadi.critics.crossfit import deal_folds
 from saadi.diffusion.objective import Schedule, epsilon_errors, noised, stratified_timesteps, target
 from saadi.diffusion.presets import PROMPT_TOKENS, build_tokenizer
 from saadi.preferences import critic_loss, hold_out, logit_margin, make_pairs
-from saadi.records import Sample, Score
+from saadi.records import Condition, Sample, Score
 from saadi.seeds import numpy_rng
 from saadi.training import Recipe
 
@@ -111,7 +111,7 @@ def test_dpo_falls_with_the_margin_and_swapping_the_pair_turns_it(rows: list[tup
 @st.composite
 def candidates(draw: st.DrawFn) -> tuple[list[Sample], list[Score]]:
     rows = draw(st.lists(st.tuples(st.sampled_from("xyz"), st.integers(-9, 9).map(float), st.booleans()), max_size=24))
-    samples = [Sample(f"s{i:02d}", label, 1, i, "") for i, (label, _, _) in enumerate(rows)]
+    samples = [Sample(f"s{i:02d}", Condition.of(label), 1, i, "") for i, (label, _, _) in enumerate(rows)]
     return samples, [Score(f"s{i:02d}", "critic-loss", value, right, {}) for i, (_, value, right) in enumerate(rows)]
 
 

@@ -19,7 +19,7 @@ from saadi.data.phantom import make_phantom
 from saadi.evaluation import images as module
 from saadi.evaluation.arms import Arm
 from saadi.evaluation.images import measure_images, yardstick
-from saadi.records import Sample
+from saadi.records import Condition, Sample
 from saadi.report.reader import read_run
 from saadi.store import Run
 
@@ -59,7 +59,7 @@ def measure(folder: Path, data: Dataset, critic: Critic, sets: dict[str, NDArray
             run.stage(name, lambda folder, _: None)
         for name, images in sets.items():
             stage = f"evaluation/sets/{name}"
-            samples = [Sample(f"{name}-{k}", label, 0, k, f"{stage}/{k}.png") for k, label in enumerate(labels)]
+            samples = [Sample(f"{name}-{k}", Condition.of(label), 0, k, f"{stage}/{k}.png") for k, label in enumerate(labels)]
 
             def make(folder: Path, _: Any, images: NDArray[np.uint8] = images) -> None:
                 for k, image in enumerate(images):

@@ -20,14 +20,14 @@ from saadi.preferences import (
     rivals,
     score,
 )
-from saadi.records import Pair, Sample, Score
+from saadi.records import Condition, Pair, Sample, Score
 
 LOGITS = np.array([[2.0, 0.0, 0.0], [0.0, 1.0, 3.0], [0.0, 0.0, 0.0]])
 LABELS = np.array([0, 1, 2])
 
 
 def sample(name: str, label: str = "hook") -> Sample:
-    return Sample(name, label, 1, 0, f"{name}.png")
+    return Sample(name, Condition.of(label), 1, 0, f"{name}.png")
 
 
 def judged(values: dict[str, float], right: str = "") -> tuple[list[Sample], list[Score]]:

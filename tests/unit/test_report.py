@@ -16,7 +16,7 @@ from report_results import EVIL, NAMES, results
 
 from saadi.errors import BadInput
 from saadi.preferences import score
-from saadi.records import Frame, Pair, Sample
+from saadi.records import Condition, Frame, Pair, Sample
 from saadi.report import figures, results_table, write_page
 from saadi.report.page import grids
 from saadi.report.reader import read_run
@@ -80,8 +80,8 @@ def dump(path: Path, *rows: Any) -> None:
 
 
 def make_samples(run: Path, folder: str, key: str) -> list[Sample]:
-    samples = [Sample(f"{key}{k}", NAMES[k % 3], 0, k, f"{folder}/{k}.png") for k in range(6)]
-    dump(run / folder / "samples.jsonl", *samples, Sample(f"{key}x", EVIL, 0, 9, f"../{EVIL}"))
+    samples = [Sample(f"{key}{k}", Condition.of(NAMES[k % 3]), 0, k, f"{folder}/{k}.png") for k in range(6)]
+    dump(run / folder / "samples.jsonl", *samples, Sample(f"{key}x", Condition.of(EVIL), 0, 9, f"../{EVIL}"))
     for k in range(6):
         Image.new("RGB", (8, 8), (40 * k, 90, 20)).save(run / folder / f"{k}.png")
     return samples

@@ -17,13 +17,13 @@ from saadi.evaluation import results as module
 from saadi.evaluation.arms import Arm
 from saadi.evaluation.results import split_digest, write_results
 from saadi.evaluation.statistics import holm
-from saadi.records import Frame, LabelSpace, Sample, Split, write_records
+from saadi.records import Condition, Frame, LabelSpace, Sample, Split, write_records
 from saadi.report import results_table, write_page
 from saadi.store import Run
 
 CLASSES = ("clip", "grasper", "hook", "stapler")
 CONFIG = parse_config({"evaluation": {"seeds": 2, "bootstrap": 40, "mixing": [0.25, 0.5]}, "rounds": 1}, "a test")
-DRAWN = tuple(Sample(f"s{k}", CLASSES[k % 4], 0, k, f"round-1/samples/{k}.png") for k in range(4))
+DRAWN = tuple(Sample(f"s{k}", Condition.of(CLASSES[k % 4]), 0, k, f"round-1/samples/{k}.png") for k in range(4))
 ARMS = [Arm("real"), Arm("unaligned", DRAWN, 4, 8), Arm("round-1", DRAWN, 8, 16)]
 
 

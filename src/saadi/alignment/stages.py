@@ -30,8 +30,11 @@ LEAST_PAIRS = 2
 """One to learn from and one to watch."""
 
 
-def _images(run: Run, generator: Generator, files: dict[str, Sample], ids: Sequence[str]) -> Clean:
-    return Clean.whole(encode_images(generator, read_images(run.folder, [files[i] for i in ids])))
+def _prompts(run: Run, generator: Generator, prompts: Sequence[Sequence[str]]) -> Tensor:
+    """Embeddings [N, T, D] of the prompts that ask for some classes each."""
+    texts = [prompt_of(run.config, labels) for labels in prompts]
+    distinct = sorted(set(texts))
+    return encode_prompts(generator, distinct)[[distinct.index(text) for text in texts]]
 
 
 def _batches(
@@ -43,21 +46,21 @@ def _batches(
     pairs: Sequence[Pair],
 ) -> tuple[PairBatch, PairBatch]:
     """What pairs say of two images, and of two prompts for one; latents and embeddings computed once."""
-    files = {sample.id: sample for sample in samples}
+    of = {sample.id: sample for sample in samples}
     verdict = {score.sample: score for score in scores}
-    table = encode_prompts(generator, prompts_of(run.config, data.space))
+    train = data.split("train")
 
-    def embedding(classes: list[int]) -> Tensor:
-        return table[torch.tensor(classes, device=table.device)]
+    def seen(ids: Sequence[str]) -> Clean:
+        chosen = [of[i] for i in ids]
+        return sample_images(run.config, generator, train, chosen, read_images(run.folder, chosen))
 
-    def taken_for(ids: list[str]) -> Tensor:
-        return embedding([int(verdict[i].parts["rival"]) for i in ids])
+    def taken_for(ids: Sequence[str]) -> Tensor:
+        return _prompts(run, generator, [verdict[i].rival for i in ids])
 
     winners, losers = [pair.winner for pair in pairs], [pair.loser for pair in pairs]
-    own = embedding([data.space.id(pair.label) for pair in pairs])
-    winner, loser = (_images(run, generator, files, ids) for ids in (winners, losers))
-    images = PairBatch(winner, loser, own, own)
-    wrong = torch.tensor([not verdict[i].right for i in losers], device=table.device)
+    own = _prompts(run, generator, [of[i].condition.labels for i in winners])
+    images = PairBatch(seen(winners), seen(losers), own, own)
+    wrong = torch.tensor([not verdict[i].right for i in losers], device=own.device)
     return images, between_prompts(images, taken_for(winners), taken_for(losers), wrong)
 
 
@@ -68,16 +71,14 @@ def anchor_rows(labels: NDArray[np.int64], per_class: int, *keys: int | str) -> 
     return np.concatenate([np.resize(rows, per_class) for rows in classes])
 
 
-def anchor_pairs(config: RunConfig, generator: Generator, data: Dataset, critic: Critic, round_: int) -> PairBatch:
-    """Real images, each better under its own prompt than under the class that a member of the critic which never saw
-    its patient finds nearest."""
-    train = data.split("train")
-    chosen = train.take(anchor_rows(train.labels, config.alignment.anchors, config.seed, "anchors", round_))
-    rival = rivals(critic.crossfit.judge(chosen.images, chosen.groups), chosen.labels)
-    table = encode_prompts(generator, prompts_of(config, data.space))
-    own, other = (table[torch.from_numpy(classes).to(table.device)] for classes in (chosen.labels, rival))
-    images = Clean.whole(encode_images(generator, chosen.images))
-    return PairBatch(images, images, own, other)
+def anchor_pairs(run: Run, generator: Generator, train: Dataset, critic: Critic, round_: int) -> PairBatch:
+    """Real images, each better under its own prompt than under the one that a member of the critic which never saw its
+    patient finds nearest."""
+    chosen = anchors_of(run.config, train, generator.cell, run.config.alignment.anchors, round_)
+    verdicts = critic.verdicts(chosen.images, chosen.targets, chosen.conditions, chosen.groups)
+    own = _prompts(run, generator, [one.labels for one in chosen.conditions])
+    other = _prompts(run, generator, [verdict.rival for verdict in verdicts])
+    return PairBatch(chosen.clean, chosen.clean, own, other)
 
 
 def passes_of(run: Run, stage: str) -> int:

@@ -38,11 +38,6 @@ from saadi.training import Progress, Recipe, write_log
 from saadi.workers import Context
 
 
-def prompts_of(config: RunConfig, space: LabelSpace) -> list[str]:
-    """The prompt of each class, in the order of the ids."""
-    return [config.base.prompt.replace(LABEL, name) for name in space.names]
-
-
 def start_folder(config: RunConfig) -> Path:
     """The folder of the model stage 1 starts from."""
     return foundation_folder() if config.base.model == "tiny" else Path(config.base.model)
@@ -71,13 +66,12 @@ def train_base(run: Run, data: Dataset) -> None:
 
     def make(folder: Path, progress: Progress) -> None:
         generator = open_start(config, data.space.names).to(device_of(config))
-        train = data.split("train")
-        images = Clean.whole(encode_images(generator, train.images).cpu())
+        lessons = lessons_of(config, generator, data.split("train"))
         rows = train_denoiser(
             generator,
-            lambda index, _: images.take(torch.from_numpy(index)),
-            train.labels,
-            prompts_of(config, data.space),
+            lambda index, _: lessons.images.take(torch.from_numpy(index)),
+            lessons.labels,
+            lessons.prompts,
             Recipe(config.base.steps, config.base.lr, ema=0.99, weight_decay=0.01),
             batch=config.base.batch,
             balance=config.base.balance,
@@ -103,95 +97,3 @@ def model_at(root: Path, config: RunConfig, adapters: Sequence[str]) -> Generato
     for stage in adapters:
         apply_adapter(pipe, root / stage)
     return generator.to(device_of(config))
-
-
-@dataclass(frozen=True)
-class Painter:
-    """A model and its prompts, encoded: of each class [C, T, D], and the blank one [1, T, D]."""
-
-    model: Generator
-    embeddings: Tensor
-    blank: Tensor
-
-    @classmethod
-    def open(cls, root: Path, config: RunConfig, adapters: Sequence[str]) -> Painter:
-        """The model of the run in `root` with some adapters. Raises `BadInput` for prompts it cannot tell apart."""
-        model = model_at(root, config, adapters)
-        prompts = prompts_of(config, read_data(root / "data").space)
-        prompt_table(model, prompts)
-        embeddings = encode_prompts(model, [*prompts, ""])
-        return cls(model, embeddings[:-1], embeddings[-1:])
-
-
-def paint(
-    context: Context, out: Path, *, adapters: list[str], labels: list[int], seeds: list[int], files: list[str]
-) -> None:
-    """A job: one micro-batch of images, of classes `labels` and each from its own seed, as PNG."""
-    root, config = context.root, context.config
-    painter = context.keep("painter", adapters, lambda: Painter.open(root, config, adapters))
-    rows = torch.tensor(labels, device=painter.model.device)
-    images = draw(painter.model, painter.embeddings[rows], painter.blank, seeds, config.sampling)
-    for name, image in zip(files, images, strict=True):
-        save_png(out / name, image)
-
-
-class Sampler:
-    """Draws labelled images from one model into a folder, in fixed micro-batches, each image from its own seed."""
-
-    def __init__(self, run: Run, space: LabelSpace, adapters: Sequence[str], round_: int) -> None:
-        self.run, self.space, self.round = run, space, round_
-        self.adapters = tuple(adapters)
-
-    def draw(
-        self,
-        folder: Path,
-        requests: Sequence[tuple[str, int]],
-        tag: str,
-        progress: Progress,
-        noise: str,
-    ) -> list[Sample]:
-        """Images for requests (label, index) as PNG; what is there already is kept.
-
-        `tag` names the samples, `noise` the noise they start from.
-        """
-        config = self.run.config
-        samples = [
-            Sample(
-                id=f"{tag}-{self.space.id(label):02d}-{index:05d}",
-                label=label,
-                round=self.round,
-                seed=seed_of(config.seed, noise, label, index),
-                file=str((folder / f"{self.space.id(label):02d}-{index:05d}.png").relative_to(self.run.folder)),
-            )
-            for label, index in requests
-        ]
-        size = config.sampling.batch
-        chunks = [samples[start : start + size] for start in range(0, len(samples), size)]
-        missing = [chunk for chunk in chunks if not all((self.run.folder / one.file).exists() for one in chunk)]
-        jobs = [
-            self.run.crew.job(
-                paint,
-                adapters=list(self.adapters),
-                labels=[self.space.id(sample.label) for sample in chunk],
-                seeds=[sample.seed for sample in chunk],
-                files=[Path(sample.file).name for sample in chunk],
-            )
-            for chunk in missing
-        ]
-        for done, fetch in enumerate(jobs, len(chunks) - len(missing) + 1):
-            fetch(folder)
-            progress(min(done * size, len(samples)), len(samples))
-        self.run.crew.forget("painter")
-        return samples
-
-
-def save_png(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write an image [S, S, 3] so that it is there whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    Image.fromarray(image).save(partial, format="PNG")
-    partial.replace(path)
-
-
-def read_images(root: Path, samples: Sequence[Sample]) -> NDArray[np.uint8]:
-    """The images [N, S, S, 3] of samples of a run."""
-    return np.stack([np.asarray(Image.open(root / sample.file)) for sample in samples])

@@ -19,7 +19,7 @@ from saadi.data.stages import data_of
 from saadi.diffusion.stages import read_images
 from saadi.evaluation.arms import Arm
 from saadi.preferences import log_softmax
-from saadi.records import Sample, Split
+from saadi.records import Sample, Split, to_record
 from saadi.runtime import device_of
 from saadi.seeds import seed_of
 from saadi.store import Run, save_array, silent
@@ -39,7 +39,7 @@ class Training:
     @classmethod
     def of(cls, values: dict[str, Any]) -> Training:
         """From what `dataclasses.asdict` made of one."""
-        return cls(**{**values, "samples": tuple(Sample(**sample) for sample in values["samples"])})
+        return cls(**{**values, "samples": tuple(to_record(sample, Sample) for sample in values["samples"])})
 
 
 def _stage(arm: str, share: float, seed: int) -> str:

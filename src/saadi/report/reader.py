@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from saadi.errors import BadInput
-from saadi.records import Frame, Pair, Record, Sample, Score, read_json
+from saadi.records import Frame, Pair, Record, Sample, Score, read_json, to_record
 from saadi.report.wording import last_round
 
 Pixels = NDArray[np.uint8]
@@ -93,7 +93,7 @@ def _rows(path: Path) -> tuple[dict[str, Any], ...]:
 
 def _records(path: Path, kind: type[Record]) -> tuple[Record, ...]:
     try:
-        return tuple(kind(**row) for row in _rows(path))
+        return tuple(to_record(row, kind) for row in _rows(path))
     except TypeError as error:
         raise BadInput(f"{path}: not a list of {kind.__name__} records ({error}); run that stage anew") from None
 

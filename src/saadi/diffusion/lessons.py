@@ -1,0 +1,79 @@
+"""What the base model and the adapters learn from, encoded once: training images, and samples, as a denoiser meets them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saadi.config import LABEL, RunConfig
+from saadi.data import Dataset
+from saadi.data.conditions import layout_of
+from saadi.data.layouts import Pass
+from saadi.diffusion.generator import Generator, encode_images, to_clean
+from saadi.diffusion.objective import Clean
+from saadi.records import Condition, Sample
+
+LAYOUTS = 6000
+"""Layouts the inpainting base learns from, at the most but one for each image and class: what is encoded once."""
+
+
+def prompt_of(config: RunConfig, labels: Sequence[str]) -> str:
+    """The prompt that asks for some classes, in the order of their names; none is asked for by "nothing"."""
+    return config.base.prompt.replace(LABEL, " and ".join(sorted(labels)) or "nothing")
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """M images, the number of the prompt [M] each is learnt under, and the prompts."""
+
+    images: Clean
+    labels: NDArray[np.int64]
+    prompts: list[str]
+
+
+def own_conditions(train: Dataset) -> list[Condition]:
+    """Every class of every training image, painted anew where it is, and a background region of each image."""
+    names = train.space.names
+    return [
+        Condition(f"{row}-{label}", (label,), row, row)
+        for row, frame in enumerate(train.frames)
+        for label in (names[0], *frame.labels)
+    ]
+
+
+def painted(config: RunConfig, generator: Generator, passes: Sequence[Pass], images: NDArray[np.uint8]) -> Clean:
+    """Images [N, S, S, 3] as an inpainting model meets them in one pass of each."""
+    objects, regions = np.stack([one.object for one in passes]), np.stack([one.region for one in passes])
+    return to_clean(generator, images, objects, regions, config.layouts.outside)
+
+
+def lessons_of(config: RunConfig, generator: Generator, train: Dataset) -> Lessons:
+    """What stage 1 learns: each image under its prompt; for inpainting, several layouts of every class of it."""
+    space = train.space
+    if generator.inpaints:
+        own = own_conditions(train)
+        several = [replace(one, id=f"{one.id}-{k}") for k in range(max(1, LAYOUTS // len(own))) for one in own]
+        passes = [layout_of(config, train, one, generator.cell).passes[-1] for one in several]
+        rows = [row for row, one in enumerate(passes) if one.region.any()]  # no background, no region of it
+        images = train.images[[several[row].frame for row in rows]]
+        labels = np.array([space.id(several[row].label) for row in rows])
+        prompts = [prompt_of(config, [name]) for name in space.names]
+        return Lessons(painted(config, generator, [passes[row] for row in rows], images), labels, prompts)
+    shown = [frame.labels for frame in train.frames]
+    sets = [(name,) for name in space.names] if config.task == "classification" else sorted(set(shown))
+    labels = np.array([sets.index(one) for one in shown])
+    images = encode_images(generator, train.images)
+    return Lessons(Clean.whole(images), labels, [prompt_of(config, one) for one in sets])
+
+
+def sample_images(
+    config: RunConfig, generator: Generator, train: Dataset, samples: Sequence[Sample], images: NDArray[np.uint8]
+) -> Clean:
+    """Samples [N, S, S, 3] as the model that drew them meets them: pixels outside the last region are what they were."""
+    if generator.inpaints:
+        layouts = [layout_of(config, train, sample.condition, generator.cell) for sample in samples]
+        return painted(config, generator, [layout.passes[-1] for layout in layouts], images)
+    return Clean.whole(encode_images(generator, images))

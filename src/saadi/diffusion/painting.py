@@ -1,0 +1,148 @@
+"""Drawing samples from any round's model, in a run's folder: micro-batches of images, each from a seed of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from saadi.config import RunConfig
+from saadi.data import Dataset
+from saadi.data.conditions import layout_of
+from saadi.data.stages import read_data
+from saadi.diffusion.base import prompt_table
+from saadi.diffusion.generator import Canvas, Generator, draw, encode_prompts
+from saadi.diffusion.lessons import prompt_of
+from saadi.diffusion.stages import model_at
+from saadi.records import Condition, LabelSpace, Sample, to_record
+from saadi.seeds import seed_of
+from saadi.store import Run
+from saadi.training import Progress
+from saadi.workers import Context
+
+
+@dataclass(frozen=True)
+class Painter:
+    """A model and its prompts, encoded [T, D] when first needed, and the blank one [1, T, D]."""
+
+    config: RunConfig
+    train: Dataset
+    model: Generator
+    known: dict[str, Tensor]
+    blank: Tensor
+
+    @classmethod
+    def open(cls, root: Path, config: RunConfig, adapters: Sequence[str]) -> Painter:
+        """The model of the run in `root` with some adapters. Raises `BadInput` for prompts it cannot tell apart."""
+        model = model_at(root, config, adapters)
+        data = read_data(root / "data")
+        prompts = [prompt_of(config, [name]) for name in data.space.names]
+        prompt_table(model, prompts)
+        *embeddings, blank = encode_prompts(model, [*prompts, ""])
+        return cls(config, data.split("train"), model, dict(zip(prompts, embeddings, strict=True)), blank[None])
+
+    def _draw(self, prompts: Sequence[str], seeds: Sequence[int], canvas: Canvas | None) -> NDArray[np.uint8]:
+        for prompt in {prompt for prompt in prompts if prompt not in self.known}:
+            self.known[prompt] = encode_prompts(self.model, [prompt])[0]
+        embeddings = torch.stack([self.known[prompt] for prompt in prompts])
+        return np.stack(list(draw(self.model, embeddings, self.blank, seeds, self.config.sampling, canvas)))
+
+    def paint(self, samples: Sequence[Sample]) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        """The images [N, S, S, 3] of some samples and, from an inpainting model, the id maps [N, S, S] asked for.
+
+        Of an object of several classes all but the last are painted with noise that is the condition's: the samples of
+        one condition differ in the last pass alone.
+        """
+        names, seeds = self.train.space.names, [sample.seed for sample in samples]
+        if not self.model.inpaints:
+            return self._draw([prompt_of(self.config, sample.condition.labels) for sample in samples], seeds, None), None
+        layouts = [layout_of(self.config, self.train, sample.condition, self.model.cell) for sample in samples]
+        images = np.stack([self.train.images[sample.condition.frame] for sample in samples])
+        for number in range(max(len(layout.passes) for layout in layouts)):
+            rows = [row for row, layout in enumerate(layouts) if number < len(layout.passes)]
+            passes = [layouts[row].passes[number] for row in rows]
+            last = [number == len(layouts[row].passes) - 1 for row in rows]
+            noise = [
+                seeds[row] if ends else seed_of(self.config.seed, "pass", number, samples[row].condition.id)
+                for row, ends in zip(rows, last, strict=True)
+            ]
+            parts = ([getattr(one, name) for one in passes] for name in ("object", "region", "alpha"))
+            canvas = Canvas(images[rows], *(np.stack(part) for part in parts))
+            images[rows] = self._draw([prompt_of(self.config, [names[one.label]]) for one in passes], noise, canvas)
+        return images, np.stack([layout.target for layout in layouts])
+
+
+def paint(context: Context, out: Path, *, adapters: list[str], samples: list[dict[str, Any]]) -> None:
+    """A job: one micro-batch of samples, as `dataclasses.asdict` has them, as PNG."""
+    root, config = context.root, context.config
+    painter = context.keep("painter", adapters, lambda: Painter.open(root, config, adapters))
+    wanted = [to_record(values, Sample) for values in samples]
+    images, masks = painter.paint(wanted)
+    for row, sample in enumerate(wanted):
+        if masks is not None and sample.mask is not None:
+            save_png(out / Path(sample.mask).name, masks[row])
+        save_png(out / Path(sample.file).name, images[row])
+
+
+class Sampler:
+    """Draws labelled images from one model into a folder, in fixed micro-batches, each image from its own seed."""
+
+    def __init__(self, run: Run, space: LabelSpace, adapters: Sequence[str], round_: int) -> None:
+        self.run, self.space, self.round = run, space, round_
+        self.adapters = tuple(adapters)
+
+    def draw(
+        self,
+        folder: Path,
+        requests: Sequence[tuple[Condition, int]],
+        tag: str,
+        progress: Progress,
+        noise: str,
+    ) -> list[Sample]:
+        """Images for requests (condition, number within its class) as PNG; what is there already is kept.
+
+        `tag` names the samples, `noise` the noise they start from. Where a condition has a frame, masks are kept, too.
+        """
+        config, root = self.run.config, folder.relative_to(self.run.folder)
+        samples = []
+        for condition, index in requests:
+            name = f"{self.space.id(condition.label):02d}-{index:05d}"
+            mask = None if condition.frame is None else str(root / f"{name}-mask.png")
+            seed = seed_of(config.seed, noise, condition.label, index)
+            samples.append(Sample(f"{tag}-{name}", condition, self.round, seed, str(root / f"{name}.png"), mask))
+        size = config.sampling.batch
+        chunks = [samples[start : start + size] for start in range(0, len(samples), size)]
+        missing = [chunk for chunk in chunks if not all((self.run.folder / one.file).exists() for one in chunk)]
+        jobs = [
+            self.run.crew.job(paint, adapters=list(self.adapters), samples=[asdict(sample) for sample in chunk])
+            for chunk in missing
+        ]
+        for done, fetch in enumerate(jobs, len(chunks) - len(missing) + 1):
+            fetch(folder)
+            progress(min(done * size, len(samples)), len(samples))
+        self.run.crew.forget("painter")
+        return samples
+
+
+def save_png(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write an image [S, S, 3] or an id map [S, S] so that it is there whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    Image.fromarray(image).save(partial, format="PNG")
+    partial.replace(path)
+
+
+def read_images(root: Path, samples: Sequence[Sample]) -> NDArray[np.uint8]:
+    """The images [N, S, S, 3] of samples of a run."""
+    return np.stack([np.asarray(Image.open(root / sample.file)) for sample in samples])
+
+
+def read_masks(root: Path, samples: Sequence[Sample]) -> NDArray[np.uint8]:
+    """The id maps [N, S, S] that samples of a run were asked to show."""
+    return np.stack([np.asarray(Image.open(root / str(sample.mask))) for sample in samples])
