@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from saadi.diffusion.generator import encode_images, encode_prompts, load_generator
+from saadi.diffusion.drawing import encode_images
+from saadi.diffusion.generator import encode_prompts, load_generator
 from saadi.diffusion.objective import noised, target
 from saadi.foundation import foundation_folder
 from saadi.foundation.pool import CELL, SIZE, TOOLS, pretext_tools

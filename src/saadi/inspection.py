@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from saadi.config import RunConfig, load_config
 from saadi.data import Dataset
 from saadi.data.stages import read_data
-from saadi.diffusion.generator import draw, encode_prompts
+from saadi.diffusion.drawing import draw
+from saadi.diffusion.generator import encode_prompts
 from saadi.diffusion.stages import model_at, prompts_of, save_png
 from saadi.errors import BadInput
 from saadi.evaluation.memorisation import near_copies

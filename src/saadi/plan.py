@@ -16,7 +16,8 @@ from saadi.config import RunConfig
 from saadi.critics.classifier import Labelled, train_classifier
 from saadi.critics.networks import architecture
 from saadi.data.load import list_frames
-from saadi.diffusion.generator import encode_prompts, unet_passes
+from saadi.diffusion.drawing import unet_passes
+from saadi.diffusion.generator import encode_prompts
 from saadi.diffusion.stages import open_start, start_folder
 from saadi.runtime import device_of, prepare_runtime
 from saadi.workers import crew_size

@@ -14,7 +14,8 @@ from saadi.alignment.stages import anchor_pairs, anchor_rows
 from saadi.config import load_config
 from saadi.critics.stages import fit_critics
 from saadi.data.stages import prepare_data
-from saadi.diffusion.generator import encode_images, encode_prompts
+from saadi.diffusion.drawing import encode_images
+from saadi.diffusion.generator import encode_prompts
 from saadi.diffusion.stages import model_at, prompts_of
 from saadi.records import Sample, read_records
 from saadi.store import Run

@@ -59,7 +59,9 @@ def measure(folder: Path, data: Dataset, critic: Critic, sets: dict[str, NDArray
             run.stage(name, lambda folder, _: None)
         for name, images in sets.items():
             stage = f"evaluation/sets/{name}"
-            samples = [Sample(f"{name}-{k}", Condition.of(label), 0, k, f"{stage}/{k}.png") for k, label in enumerate(labels)]
+            samples = [
+                Sample(f"{name}-{k}", Condition.of(label), 0, k, f"{stage}/{k}.png") for k, label in enumerate(labels)
+            ]
 
             def make(folder: Path, _: Any, images: NDArray[np.uint8] = images) -> None:
                 for k, image in enumerate(images):

@@ -9,7 +9,8 @@ import pytest
 import torch
 from diffusers import AutoencoderTiny
 
-from saadi.diffusion.generator import encode_images, encode_prompts, load_generator
+from saadi.diffusion.drawing import encode_images
+from saadi.diffusion.generator import encode_prompts, load_generator
 from saadi.diffusion.presets import (
     LATENT_CHANNELS,
     STEEL_CHANNELS,

@@ -16,16 +16,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from saadi.config import SamplingConfig
-from saadi.diffusion.generator import (
-    Generator,
-    build_tiny,
-    draw,
-    encode_images,
-    encode_prompts,
-    load_generator,
-    save_generator,
-    unet_passes,
-)
+from saadi.diffusion.drawing import draw, encode_images, unet_passes
+from saadi.diffusion.generator import Generator, build_tiny, encode_prompts, load_generator, save_generator
 from saadi.diffusion.presets import LATENT_CHANNELS
 from saadi.errors import BadInput
 

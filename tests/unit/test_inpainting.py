@@ -11,17 +11,8 @@ from diffusers import StableDiffusionInpaintPipeline, UNet2DConditionModel
 from small_diffusion import small_generator
 
 from saadi.config import SamplingConfig
-from saadi.diffusion.generator import (
-    Canvas,
-    Generator,
-    build_tiny,
-    draw,
-    encode_images,
-    encode_prompts,
-    load_generator,
-    save_generator,
-    to_clean,
-)
+from saadi.diffusion.drawing import Canvas, draw, encode_images, to_clean
+from saadi.diffusion.generator import Generator, build_tiny, encode_prompts, load_generator, save_generator
 from saadi.foundation import foundation_folder
 from saadi.foundation.autoencoder import linear_encoder, psnr, to_signed
 from saadi.foundation.inpainting import inherit, scene_layout

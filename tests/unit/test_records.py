@@ -10,9 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saadi.records import Condition, Frame, LabelSpace, Pair, Sample, Score, by_label, read_records, write_atomic, write_records
+from saadi.records import (
+    Condition,
+    Frame,
+    LabelSpace,
+    Pair,
+    Sample,
+    Score,
+    by_label,
+    read_records,
+    write_atomic,
+    write_records,
+)
 
-SAMPLES = [Sample(f"s{k}", Condition.of(label), 1, 2**62 + k, f"{k}.png") for k, label in enumerate(("hook", "clip", "hook"))]
+SAMPLES = [
+    Sample(f"s{k}", Condition.of(label), 1, 2**62 + k, f"{k}.png") for k, label in enumerate(("hook", "clip", "hook"))
+]
 
 
 def test_label_space() -> None:

@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saadi.alignment.train import PairBatch, align, between_prompts, unet_passes
-from saadi.config import RunConfig
 from saadi.critics.stages import Critic
 from saadi.data import Dataset
 from saadi.diffusion.base import train_denoiser
-from saadi.diffusion.generator import Generator, encode_images, encode_prompts
+from saadi.diffusion.generator import Generator, encode_prompts
 from saadi.diffusion.lora import add_adapter, save_adapter
 from saadi.diffusion.objective import Clean
 from saadi.diffusion.stages import model_at, prompts_of, read_images
-from saadi.preferences import hold_out, rivals
+from saadi.preferences import hold_out
 from saadi.records import Pair, Sample, Score, write_atomic
 from saadi.seeds import numpy_rng, seed_of
 from saadi.store import Run

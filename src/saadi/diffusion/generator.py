@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from diffusers import (
     AutoencoderKL,
     AutoencoderTiny,
     DDIMScheduler,
-    DPMSolverMultistepScheduler,
     StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import interpolate, max_pool2d
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from saadi.config import SamplingConfig
 from saadi.diffusion import presets
-from saadi.diffusion.objective import Clean, Schedule
+from saadi.diffusion.objective import Schedule
 from saadi.errors import BadInput
 from saadi.training import evaluating
-
-_ENCODE_BATCH = 64
 
 
 @dataclass
@@ -163,23 +155,6 @@ def learn_words(generator: Generator, words: Iterable[str], seed: int) -> None:
     table.data[known:] = torch.randn(len(table) - known, table.shape[1], generator=rng)
 
 
-def encode_images(generator: Generator, images: NDArray[np.uint8], blank: NDArray[np.bool_] | None = None) -> Tensor:
-    """Latents [N, C, h, w] float32, scaled for the UNet, of images [N, S, S, 3] uint8, grey where `blank` [N, S, S]."""
-    scale = generator.vae.config.scaling_factor
-    out = []
-    with evaluating(generator.vae):
-        for start in range(0, len(images), _ENCODE_BATCH):
-            part = slice(start, start + _ENCODE_BATCH)
-            pixels = torch.from_numpy(np.array(images[part])).permute(0, 3, 1, 2)
-            signed = pixels.to(generator.device).float() / 127.5 - 1
-            if blank is not None:
-                signed = signed * torch.from_numpy(~blank[part])[:, None].to(signed.device)
-            encoded = generator.vae.encode(signed)
-            latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
-            out.append(latents.float() * scale)
-    return torch.cat(out)
-
-
 def token_ids(generator: Generator, prompts: Sequence[str]) -> Tensor:
     """Token ids [P, T], padded as the stock pipeline pads them. Raises `BadInput` for a prompt that does not fit."""
     tokenizer = generator.tokenizer
@@ -206,94 +181,3 @@ def encode_prompts(generator: Generator, prompts: Sequence[str]) -> Tensor:
     """Text embeddings [P, T, D] float32, without gradients."""
     with evaluating(generator.text_encoder):
         return encode_ids(generator, token_ids(generator, prompts)).float()
-
-
-def solver(generator: Generator, name: str) -> DDIMScheduler | DPMSolverMultistepScheduler:
-    """A sampler for the model's own schedule: `dpm++` (second order, multistep) or `ddim`."""
-    if name == "ddim":
-        return DDIMScheduler.from_config(generator.scheduler.config, timestep_spacing="trailing")
-    return DPMSolverMultistepScheduler.from_config(
-        generator.scheduler.config, algorithm_type="dpmsolver++", solver_order=2, timestep_spacing="trailing"
-    )
-
-
-@dataclass(frozen=True)
-class Canvas:
-    """What is given to an inpainting model: frames `images` [N, S, S, 3] uint8, and all [N, S, S]: where the prompt's
-    class is asked for (`objects`), what is blank (`regions`), and how new a pixel becomes in the end (`alphas`)."""
-
-    images: NDArray[np.uint8]
-    objects: NDArray[np.bool_]
-    regions: NDArray[np.bool_]
-    alphas: NDArray[np.float32]
-
-    def take(self, part: slice) -> Canvas:
-        return Canvas(self.images[part], self.objects[part], self.regions[part], self.alphas[part])
-
-
-def to_clean(
-    generator: Generator,
-    images: NDArray[np.uint8],
-    objects: NDArray[np.bool_],
-    regions: NDArray[np.bool_],
-    outside: float,
-) -> Clean:
-    """Frames [N, S, S, 3] as an inpainting model learns them: errors outside the region weigh `outside`, in it 1.
-
-    The mask that is given is the object's, in whole cells, or a thin shaft would fall through; what is blank is more.
-    """
-
-    def cells(pixels: NDArray[np.bool_]) -> Tensor:
-        return max_pool2d(torch.from_numpy(pixels.astype(np.float32))[:, None].to(generator.device), generator.cell)
-
-    given = torch.cat([cells(objects), encode_images(generator, images, regions)], 1)
-    return Clean(encode_images(generator, images), given, outside + (1 - outside) * cells(regions))
-
-
-def draw(
-    generator: Generator,
-    embeddings: Tensor,
-    blank: Tensor,
-    seeds: Sequence[int],
-    config: SamplingConfig,
-    canvas: Canvas | None = None,
-) -> Iterator[NDArray[np.uint8]]:
-    """Yield one image [S, S, 3] uint8 for each of `embeddings` [N, T, D], its noise decided by its own seed.
-
-    `blank` [1, T, D] is the empty prompt for guidance. Images are made in micro-batches of `config.batch`, from the
-    first on, by the stock pipeline; an image depends on its micro-batch in the last bit only. An inpainting model needs
-    a `canvas` of N frames; pixels outside the regions come back as they were.
-    """
-    pipe = generator.pipeline()
-    pipe.scheduler = solver(generator, config.solver)
-    for start in range(0, len(seeds), config.batch):
-        part = slice(start, start + config.batch)
-        chunk, frames = list(seeds[part]), canvas and canvas.take(part)
-        with evaluating(generator.vae, generator.unet):  # ends before the yield: the caller may want gradients
-            result = pipe(
-                prompt_embeds=embeddings[part],
-                negative_prompt_embeds=blank.expand(len(chunk), -1, -1) if config.guidance > 1 else None,
-                guidance_scale=config.guidance,
-                num_inference_steps=config.steps,
-                generator=[torch.Generator().manual_seed(seed) for seed in chunk],
-                output_type="np",
-                **(_inpainting(generator, frames) if frames else {}),
-            )
-        images = np.clip(result.images, 0, 1) * 255
-        if frames:
-            images = frames.images + frames.alphas[..., None] * (images - frames.images)
-        yield from (images + 0.5).astype(np.uint8)
-
-
-def _inpainting(generator: Generator, frames: Canvas) -> dict[str, Any]:
-    """What the stock inpainting pipeline is told of some frames: the mask in whole cells, since it takes every n-th
-    pixel of it. Of the image itself it uses nothing: at full strength it starts from noise."""
-    given = to_clean(generator, frames.images, frames.objects, frames.regions, 0.0).given
-    mask = interpolate(given[:, :1], scale_factor=generator.cell)
-    nothing = torch.zeros_like(mask).expand(-1, 3, -1, -1)
-    return {"image": nothing, "mask_image": mask, "masked_image_latents": given[:, 1:]}
-
-
-def unet_passes(images: int, config: SamplingConfig) -> int:
-    """UNet evaluations (of one image) that drawing `images` takes."""
-    return images * config.steps * (2 if config.guidance > 1 else 1)

@@ -12,7 +12,8 @@ from saadi.config import LABEL, RunConfig
 from saadi.data import Dataset
 from saadi.data.conditions import layout_of
 from saadi.data.layouts import Pass
-from saadi.diffusion.generator import Generator, encode_images, to_clean
+from saadi.diffusion.drawing import encode_images, to_clean
+from saadi.diffusion.generator import Generator
 from saadi.diffusion.objective import Clean
 from saadi.records import Condition, Sample
 

@@ -18,7 +18,8 @@ from saadi.data import Dataset
 from saadi.data.conditions import layout_of
 from saadi.data.stages import read_data
 from saadi.diffusion.base import prompt_table
-from saadi.diffusion.generator import Canvas, Generator, draw, encode_prompts
+from saadi.diffusion.drawing import Canvas, draw
+from saadi.diffusion.generator import Generator, encode_prompts
 from saadi.diffusion.lessons import prompt_of
 from saadi.diffusion.stages import model_at
 from saadi.records import Condition, LabelSpace, Sample, to_record
@@ -62,7 +63,9 @@ class Painter:
         """
         names, seeds = self.train.space.names, [sample.seed for sample in samples]
         if not self.model.inpaints:
-            return self._draw([prompt_of(self.config, sample.condition.labels) for sample in samples], seeds, None), None
+            return self._draw(
+                [prompt_of(self.config, sample.condition.labels) for sample in samples], seeds, None
+            ), None
         layouts = [layout_of(self.config, self.train, sample.condition, self.model.cell) for sample in samples]
         images = np.stack([self.train.images[sample.condition.frame] for sample in samples])
         for number in range(max(len(layout.passes) for layout in layouts)):

@@ -4,38 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
 
-from saadi.config import LABEL, RunConfig
+from saadi.config import RunConfig
 from saadi.data import Dataset
-from saadi.data.stages import read_data
-from saadi.diffusion.base import prompt_table, train_denoiser
-from saadi.diffusion.generator import (
-    Generator,
-    build_tiny,
-    draw,
-    encode_images,
-    encode_prompts,
-    learn_words,
-    load_generator,
-    save_generator,
-)
+from saadi.diffusion.base import train_denoiser
+from saadi.diffusion.generator import Generator, build_tiny, learn_words, load_generator, save_generator
 from saadi.diffusion.lora import apply_adapter
-from saadi.diffusion.objective import Clean
 from saadi.foundation import foundation_folder
-from saadi.records import LabelSpace, Sample
 from saadi.runtime import device_of
 from saadi.seeds import seed_of
 from saadi.store import Run, file_digest
 from saadi.training import Progress, Recipe, write_log
-from saadi.workers import Context
 
 
 def start_folder(config: RunConfig) -> Path:

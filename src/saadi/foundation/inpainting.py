@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from saadi.config import LayoutConfig
 from saadi.data.layouts import make_layout
 from saadi.diffusion.base import train_denoiser
-from saadi.diffusion.generator import Generator, encode_images, to_clean
+from saadi.diffusion.drawing import encode_images, to_clean
+from saadi.diffusion.generator import Generator
 from saadi.diffusion.objective import Clean
 from saadi.diffusion.presets import INPAINTING_CHANNELS
 from saadi.foundation.autoencoder import HELD_OUT, linear_encoder, pca_psnr, to_signed, train_decoder

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from saadi.config import ClassifierConfig
 from saadi.critics.classifier import Labelled, train_classifier
 from saadi.diffusion.base import train_denoiser
-from saadi.diffusion.generator import Generator, build_tiny, encode_images, load_generator, save_generator
+from saadi.diffusion.drawing import encode_images
+from saadi.diffusion.generator import Generator, build_tiny, load_generator, save_generator
 from saadi.diffusion.objective import Clean
 from saadi.diffusion.presets import LATENT_CHANNELS, STEEL_CHANNELS
 from saadi.errors import BadInput

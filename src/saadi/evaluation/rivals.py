@@ -1,0 +1,86 @@
+"""Segmentation's rivals that need no diffusion: the real object pasted, and real frames through the autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from saadi.data import Dataset
+from saadi.data.conditions import layout_of
+from saadi.diffusion.drawing import decode_latents, encode_images
+from saadi.diffusion.painting import save_png
+from saadi.diffusion.stages import model_at
+from saadi.evaluation.arms import Arm
+from saadi.records import Condition, Sample, read_records, write_records
+from saadi.store import Run
+from saadi.training import Progress
+
+Images = NDArray[np.uint8]
+EDGE = 0.7
+"""Sigma of the pasted object's soft edge, pixels."""
+
+
+def paste(run: Run, train: Dataset, condition: Condition, cell: int) -> tuple[Images, Images]:
+    """The donor's object, pixels and all, where the condition's layout has it: image [S, S, 3] and ids [S, S].
+
+    Nothing is painted over, so the frame's own things stay where they are not covered (Ghiasi et al.,
+    arXiv:2012.07177). Where nothing is moved it is the frame as it is.
+    """
+    assert train.masks is not None
+    image, ids = np.asarray(train.images[condition.frame]), np.asarray(train.masks[condition.frame])
+    layout = layout_of(run.config, train, condition, cell)
+    if layout.move is None:
+        return image, ids
+    donor = np.asarray(train.images[condition.donor], np.float32)
+    turn, shift = layout.move[:, :2], layout.move[:, 2]
+    pixels = np.stack(
+        [ndimage.affine_transform(donor[..., k], turn, shift, order=1, mode="nearest") for k in range(3)], -1
+    )
+    soft = ndimage.gaussian_filter(layout.pasted.astype(np.float32), EDGE)[..., None]
+    made = np.clip(image + soft * (pixels - image) + 0.5, 0, 255).astype(np.uint8)
+    return made, np.where(layout.pasted, layout.target, ids).astype(np.uint8)
+
+
+def _arm(
+    run: Run,
+    name: str,
+    conditions: Sequence[Condition],
+    inputs: Sequence[str],
+    make_images: Callable[[], Sequence[tuple[Images, Images]]],
+) -> Arm:
+    def make(folder: Path, progress: Progress) -> None:
+        samples = []
+        for number, (condition, (image, ids)) in enumerate(zip(conditions, make_images(), strict=True)):
+            files = [folder / f"{number:05d}{end}.png" for end in ("", "-mask")]
+            for file, pixels in zip(files, (image, ids), strict=True):
+                save_png(file, pixels)
+            image_file, mask = (str(file.relative_to(run.folder)) for file in files)
+            samples.append(Sample(f"set-{name}-{number:05d}", condition, 0, 0, image_file, mask))
+            progress(number + 1, len(conditions))
+        write_records(folder / "samples.jsonl", samples)
+
+    settings = [[one.id for one in conditions], run.config.layouts.model_dump(mode="json"), run.config.seed]
+    folder = run.stage(f"evaluation/sets/{name}", make, settings=settings, inputs=inputs)
+    return Arm(name, tuple(read_records(folder / "samples.jsonl", Sample)), inputs=(f"evaluation/sets/{name}",))
+
+
+def copy_paste(run: Run, train: Dataset, conditions: Sequence[Condition], cell: int) -> Arm:
+    """The rival to beat: real objects at the placements that the synthetic sets have."""
+    return _arm(run, "copy-paste", conditions, ["data"], lambda: [paste(run, train, one, cell) for one in conditions])
+
+
+def round_trip(run: Run, train: Dataset, conditions: Sequence[Condition]) -> Arm:
+    """A control: the donors' frames, real but for the autoencoder, whose texture all synthetic pixels have."""
+
+    def frames() -> list[tuple[Images, Images]]:
+        assert train.masks is not None
+        rows = [one.donor for one in conditions]
+        generator = model_at(run.folder, run.config, [])
+        images = decode_latents(generator, encode_images(generator, train.images[rows]))
+        return list(zip(images, np.asarray(train.masks[rows]), strict=True))
+
+    return _arm(run, "round-trip", conditions, ["data", "base"], frames)
