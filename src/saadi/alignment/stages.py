@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from saadi.alignment.train import PairBatch, align, between_prompts, unet_passes
@@ -18,10 +17,10 @@ from saadi.diffusion.base import train_denoiser
 from saadi.diffusion.generator import Generator, encode_prompts
 from saadi.diffusion.lora import add_adapter, save_adapter
 from saadi.diffusion.objective import Clean
-from saadi.diffusion.stages import model_at, prompts_of, read_images
+from saadi.diffusion.stages import model_at, read_images
 from saadi.preferences import hold_out
 from saadi.records import Pair, Sample, Score, write_atomic
-from saadi.seeds import numpy_rng, seed_of
+from saadi.seeds import seed_of
 from saadi.store import Run
 from saadi.training import Progress, Recipe, write_log
 
@@ -63,21 +62,15 @@ def _batches(
     return images, between_prompts(images, taken_for(winners), taken_for(losers), wrong)
 
 
-def anchor_rows(labels: NDArray[np.int64], per_class: int, *keys: int | str) -> NDArray[np.int64]:
-    """Rows [A] of `per_class` images of each class of `labels` [N], at random; repeated where a class has fewer."""
-    rng = numpy_rng(*keys)
-    classes = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
-    return np.concatenate([np.resize(rows, per_class) for rows in classes])
-
-
 def anchor_pairs(run: Run, generator: Generator, train: Dataset, critic: Critic, round_: int) -> PairBatch:
     """Real images, each better under its own prompt than under the one that a member of the critic which never saw its
     patient finds nearest."""
-    chosen = anchors_of(run.config, train, generator.cell, run.config.alignment.anchors, round_)
-    verdicts = critic.verdicts(chosen.images, chosen.targets, chosen.conditions, chosen.groups)
-    own = _prompts(run, generator, [one.labels for one in chosen.conditions])
+    found = anchors_of(run.config, generator, train, round_)
+    real = train.take(found.rows)
+    verdicts = critic.verdicts(real.images, found.conditions, real.masks, real.groups)
+    own = _prompts(run, generator, [one.labels for one in found.conditions])
     other = _prompts(run, generator, [verdict.rival for verdict in verdicts])
-    return PairBatch(chosen.clean, chosen.clean, own, other)
+    return PairBatch(found.images, found.images, own, other)
 
 
 def passes_of(run: Run, stage: str) -> int:
@@ -124,7 +117,7 @@ def align_round(
         if config.alignment.prompts:
             train = train + prompts
         if config.alignment.anchors:
-            train = train + anchor_pairs(config, generator, data, critic, round_)
+            train = train + anchor_pairs(run, generator, data.split("train"), critic, round_)
         rows, reason = align(
             generator.unet,
             reference.unet,
@@ -162,15 +155,20 @@ def train_on_winners(run: Run, data: Dataset, samples: Sequence[Sample], pairs: 
             add_adapter(generator.unet, config.alignment.rank, seed_of(config.seed, "winners"))
             _finish(folder, generator, [], {"stopped_at": 0, "reason": "no winners", "unet_passes": 0})
             return
-        files = {sample.id: sample for sample in samples}
-        winners = _images(run, generator, files, [pair.winner for pair in pairs]).to(torch.device("cpu"))
+        of = {sample.id: sample for sample in samples}
+        chosen = [of[pair.winner] for pair in pairs]
+        winners = sample_images(config, generator, data.split("train"), chosen, read_images(run.folder, chosen)).to(
+            "cpu"
+        )
+        prompts = [prompt_of(config, sample.condition.labels) for sample in chosen]
+        distinct = sorted(set(prompts), key=prompts.index)
         add_adapter(generator.unet, config.alignment.rank, seed_of(config.seed, "winners"))
         generator.text_encoder.requires_grad_(False)
         rows = train_denoiser(
             generator,
             lambda index, _: winners.take(torch.from_numpy(index)),
-            np.array([data.space.id(pair.label) for pair in pairs]),
-            prompts_of(config, data.space),
+            np.array([distinct.index(prompt) for prompt in prompts]),
+            distinct,
             Recipe(config.alignment.steps, config.alignment.lr, warmup=0.1, floor=0.1),
             batch=batch,
             balance=1.0,

@@ -1,4 +1,4 @@
-"""What the base model and the adapters learn from, encoded once: training images, and samples, as a denoiser meets them."""
+"""What base model and adapters learn from, encoded once: training images and samples as a denoiser meets them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from saadi.diffusion.drawing import encode_images, to_clean
 from saadi.diffusion.generator import Generator
 from saadi.diffusion.objective import Clean
 from saadi.records import Condition, Sample
+from saadi.seeds import numpy_rng
 
 LAYOUTS = 6000
 """Layouts the inpainting base learns from, at the most but one for each image and class: what is encoded once."""
@@ -62,19 +63,45 @@ def lessons_of(config: RunConfig, generator: Generator, train: Dataset) -> Lesso
         images = train.images[[several[row].frame for row in rows]]
         labels = np.array([space.id(several[row].label) for row in rows])
         prompts = [prompt_of(config, [name]) for name in space.names]
-        return Lessons(painted(config, generator, [passes[row] for row in rows], images), labels, prompts)
+        known = painted(config, generator, [passes[row] for row in rows], images)
+        return Lessons(known.to("cpu"), labels, prompts)
     shown = [frame.labels for frame in train.frames]
     sets = [(name,) for name in space.names] if config.task == "classification" else sorted(set(shown))
     labels = np.array([sets.index(one) for one in shown])
-    images = encode_images(generator, train.images)
-    return Lessons(Clean.whole(images), labels, [prompt_of(config, one) for one in sets])
+    known = Clean.whole(encode_images(generator, train.images))
+    return Lessons(known.to("cpu"), labels, [prompt_of(config, one) for one in sets])
 
 
 def sample_images(
     config: RunConfig, generator: Generator, train: Dataset, samples: Sequence[Sample], images: NDArray[np.uint8]
 ) -> Clean:
-    """Samples [N, S, S, 3] as the model that drew them meets them: pixels outside the last region are what they were."""
+    """Samples [N, S, S, 3] as the model that drew them meets them: outside the last region they are what they were."""
     if generator.inpaints:
         layouts = [layout_of(config, train, sample.condition, generator.cell) for sample in samples]
         return painted(config, generator, [layout.passes[-1] for layout in layouts], images)
     return Clean.whole(encode_images(generator, images))
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """A real training images, what each is said to show, whose they are, and how a denoiser meets them."""
+
+    rows: NDArray[np.int64]
+    conditions: list[Condition]
+    images: Clean
+
+
+def anchors_of(config: RunConfig, generator: Generator, train: Dataset, *keys: int | str) -> Anchors:
+    """`alignment.anchors` images of each class at random, repeated where it has fewer; of inpainting, its region."""
+    rng, chosen = numpy_rng(config.seed, "anchors", *keys), list[tuple[int, str]]()
+    for column, label in enumerate(train.space.asked):
+        rows = rng.permutation(np.flatnonzero(train.presence[:, column]))
+        chosen += [(int(row), label) for row in np.resize(rows, config.alignment.anchors)]
+    rows = np.array([row for row, _ in chosen])
+    if not generator.inpaints:
+        conditions = [Condition(label, train.frames[row].labels) for row, label in chosen]
+        return Anchors(rows, conditions, Clean.whole(encode_images(generator, train.images[rows])))
+    name = "-".join(map(str, ("anchor", *keys)))
+    conditions = [Condition(f"{name}-{k}", (label,), row, row) for k, (row, label) in enumerate(chosen)]
+    passes = [layout_of(config, train, one, generator.cell).passes[-1] for one in conditions]
+    return Anchors(rows, conditions, painted(config, generator, passes, train.images[rows]))

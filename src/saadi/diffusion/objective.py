@@ -62,7 +62,7 @@ class Clean:
     def take(self, index: Tensor) -> Clean:
         return Clean(*(part[index] for part in self.parts()))
 
-    def to(self, device: torch.device) -> Clean:
+    def to(self, device: torch.device | str) -> Clean:
         return Clean(*(part.to(device) for part in self.parts()))
 
 

@@ -12,6 +12,7 @@ from saadi.config import RunConfig
 from saadi.data import Dataset
 from saadi.diffusion.base import train_denoiser
 from saadi.diffusion.generator import Generator, build_tiny, learn_words, load_generator, save_generator
+from saadi.diffusion.lessons import lessons_of
 from saadi.diffusion.lora import apply_adapter
 from saadi.foundation import foundation_folder
 from saadi.runtime import device_of
