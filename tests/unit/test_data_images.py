@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from saadi.data.images import find_outside, open_rgb, read_image, summarise, to_square
+from saadi.data.images import find_outside, is_turned, open_rgb, read_image, summarise, to_square
 from saadi.errors import BadInput
 
 
@@ -79,7 +79,10 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera lay on its side: turn by 90 degrees
     Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=exif)
+    Image.new("RGB", (40, 20)).save(tmp_path / "b.jpg")
     assert open_rgb(tmp_path / "a.jpg")[0].size == (20, 40)
+    assert is_turned(tmp_path / "a.jpg")
+    assert not is_turned(tmp_path / "b.jpg")
 
 
 def test_pad_centres_on_black_and_crop_cuts_the_ends() -> None:
