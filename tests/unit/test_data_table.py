@@ -40,7 +40,7 @@ def _refused(folder: Path, *words: str) -> None:
 def test_a_good_table(tmp_path: Path) -> None:
     space, frames = scan_table(_write(tmp_path, HEADER, *ROWS)).accept()
     assert space.names == ("clip", "hook")
-    assert frames[2] == Frame("images/2.png", "hook", "P2", "val")
+    assert frames[2] == Frame("images/2.png", ("hook",), "P2", "val")
     assert len(frames) == 4
 
 

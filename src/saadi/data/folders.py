@@ -186,7 +186,7 @@ def scan_folders(folder: Path, groups: str | None, seed: int) -> Scan:
             return Scan(problems=(f"data.groups: {named} groups in {folder}; {needed}",))
         splits, note = _draw(found, owner, seed)
         notes = (note,)
-    frames = tuple(Frame(file, label, owner[file], splits[file]) for file, label, _ in found)
+    frames = tuple(Frame(file, (label,), owner[file], splits[file]) for file, label, _ in found)
     return Scan(frames, tuple(check_frames(frames, str(folder))), notes)
 
 

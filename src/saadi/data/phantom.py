@@ -63,15 +63,16 @@ def _train_frames(config: PhantomConfig, seed: int) -> list[Frame]:
         spread = min(patients, max(LEAST, math.ceil(MOST_PATIENTS * patients * count / counts[0])))
         for i in range(count):
             patient = order[(start + i % spread) % patients]
-            frames.append(Frame(f"train/{len(frames):06d}.png", name, f"train-{patient:02d}", "train"))
+            frames.append(Frame(f"train/{len(frames):06d}.png", (name,), f"train-{patient:02d}", "train"))
         start += spread
     return frames
 
 
 def _balanced_frames(split: Split, total: int, patients: int) -> list[Frame]:
     """Classes in turn, and patients in turn after each round of the classes."""
+    count, names = len(SPACE), SPACE.names
     return [
-        Frame(f"{split}/{i:06d}.png", SPACE.names[i % len(SPACE)], f"{split}-{i // len(SPACE) % patients:02d}", split)
+        Frame(f"{split}/{i:06d}.png", (names[i % count],), f"{split}-{i // count % patients:02d}", split)
         for i in range(total)
     ]
 

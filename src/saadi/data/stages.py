@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def prepare_data(run: Run) -> Dataset:
         dataset = load_dataset(config.data, config.seed, progress)
         save_array(folder / "images.npy", dataset.images)
         write_records(folder / "frames.jsonl", dataset.frames)
-        write_atomic(folder / "space.json", json.dumps({"names": dataset.space.names, "notes": dataset.notes}))
+        write_atomic(folder / "space.json", json.dumps(asdict(dataset.space) | {"notes": dataset.notes}))
 
     code = phantom_code() if config.data.source == "phantom" else None
     return read_data(run.stage("data", make, settings=[config.data.model_dump(mode="json"), config.seed, code]))
@@ -42,7 +43,7 @@ def read_data(folder: Path) -> Dataset:
     """The data of a run."""
     space = json.loads((folder / "space.json").read_text(encoding="utf-8"))
     return Dataset(
-        space=LabelSpace(tuple(space["names"])),
+        space=LabelSpace(tuple(space["names"]), space["background"]),
         frames=tuple(read_records(folder / "frames.jsonl", Frame)),
         images=np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False),
         notes=tuple(space["notes"]),

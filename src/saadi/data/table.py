@@ -168,7 +168,7 @@ def scan_table(folder: Path) -> Scan:
                 raise BadInput(f"{file} is listed in row {seen[file]} already; keep one")
             if problem := check_label(values["label"]):
                 raise BadInput(problem)
-            frame = Frame(file, values["label"], values["group"], parse_split(values["split"]))
+            frame = Frame(file, (values["label"],), values["group"], parse_split(values["split"]))
         except BadInput as error:
             problems.append(f"{table}, row {row}: {error}")
             continue
