@@ -84,7 +84,9 @@ def test_edges_of_masks_lie_where_their_images_do(width: int, height: int, share
 @SETTINGS
 @given(st.integers(16, 200), st.integers(1, 20), st.integers(0, 99))
 def test_train_patients(train: int, patients: int, seed: int) -> None:
-    frames = phantom_frames(PhantomConfig(train=train, val=9, test=17, patients=(patients, 2, 3)), seed)
+    frames = phantom_frames(
+        PhantomConfig(train=train, val=9, test=17, patients=(patients, 2, 3)), seed, "classification"
+    )
     assert len(frames) == train + 26
     assert len({frame.file for frame in frames}) == len(frames)
     where: dict[str, set[str]] = {}

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from saadi.errors import BadInput
@@ -139,12 +138,6 @@ def to_square(
     canvas = Image.new(image.mode, (size, size), blank)
     canvas.paste(image.resize((width, height), resample), ((size - width) // 2, (size - height) // 2))
     return canvas
-
-
-def read_image(path: Path, size: int, square: Literal["pad", "crop"]) -> tuple[NDArray[np.uint8], str | None]:
-    """Read one image as uint8 RGB [size, size, 3] and the note of `open_rgb`. Raises `BadInput` as that does."""
-    image, note = open_rgb(path)
-    return np.asarray(to_square(image, size, square)), note
 
 
 def summarise(notes: Iterable[str | None]) -> tuple[str, ...]:

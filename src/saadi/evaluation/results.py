@@ -157,7 +157,7 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
     steps = config.evaluation.classifier.steps
     results = {
         "schema": SCHEMA,
-        "task": "classification",
+        "task": run.config.task,
         "name": run.folder.name,
         "final": final,
         "split": split,
