@@ -46,7 +46,7 @@ def main() -> None:
 
     config = demo_config(0)
     phantom = config.data.phantom.model_copy(update={"train": arguments.train, "tail": 1.0})
-    data = make_phantom(phantom, SIZE, config.seed)
+    data = make_phantom(phantom, SIZE, config.seed, config.task)
     train, test = data.split("train"), data.split("test")
     images = np.array(train.images)
     again = reconstruct(model, images).clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)

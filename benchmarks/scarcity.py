@@ -39,7 +39,8 @@ def main() -> None:
     jobs += [(size, long) for size in sizes if size < max(sizes)]
     test = None
     for size, steps in jobs:
-        data = make_phantom(phantom.model_copy(update={"train": size}), config.data.size, config.seed)
+        smaller = phantom.model_copy(update={"train": size})
+        data = make_phantom(smaller, config.data.size, config.seed, config.task)
         train = data.split("train")
         test = test or data.split("test")
         levels, tables = [], []

@@ -109,7 +109,7 @@ def check(config: ConfigFile, assignments: Assignments = None, as_json: AsJson =
     from saadi.data.audit import audit, render_audit
 
     loaded = load_config(config, tuple(assignments or ()))
-    found = audit(loaded.data, loaded.seed)
+    found = audit(loaded.data, loaded.seed, loaded.task)
     typer.echo(json.dumps(found.to_json(), indent=1) if as_json else render_audit(found))
     if found.errors:
         raise typer.Exit(2)

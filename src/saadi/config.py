@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from saadi.errors import BadInput
+from saadi.records import Task
 
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -51,6 +52,13 @@ class DataConfig(Part):
     )
     size: int = Field(64, ge=32, multiple_of=8, description="side of the square images, pixels")
     square: Literal["pad", "crop"] = Field("pad", description="how an image becomes square: the same for all images")
+    val: tuple[str, ...] = Field(
+        (),
+        description="groups (quote numbers) that are val in place of the table's, which go to train; none: as it says",
+    )
+    test: tuple[str, ...] = Field(
+        (), description="groups that are test in place of the table's, which go to train; none: as it says"
+    )
     phantom: PhantomConfig = PhantomConfig()
 
 
@@ -186,6 +194,11 @@ class EvaluationConfig(Part):
 class RunConfig(Part):
     """Everything a run depends on."""
 
+    task: Task = Field(
+        "classification",
+        description="what the downstream model says of an image: its one class (classification), the class of each "
+        "pixel (segmentation), or which classes it shows (presence)",
+    )
     seed: int = Field(0, ge=0, description="the run's seed; all others derive from it")
     rounds: int = Field(2, ge=1, le=9, description="rounds of judging, pairing and aligning")
     threads: int = Field(0, ge=0, description="CPU threads; 0: all. Results are equal only for equal threads")

@@ -100,8 +100,8 @@ def sample_run(
     prepare_runtime(config)
     round_ = _round(folder, config, asked)
     data = read_data(folder / "data")
-    if label not in data.space.names:
-        raise BadInput(f"--class {label}: unknown; this run has {', '.join(data.space.names)}")
+    if label not in data.space.asked:
+        raise BadInput(f"--class {label}: unknown; this run has {', '.join(data.space.asked)}")
     with _appearing(out) as place:
         is_copy = _none_is_a_copy if keep_copies else _copy_detector(folder, data)
         images, held_back = _draw_new(Run(folder, config), data, label, count, round_, seed, is_copy)

@@ -66,8 +66,9 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
         passes.append(passes[-1] + passes_of(run, adapters[-1]))
 
     # 4. what the images are worth: equally many of each arm; rejection and the last round are picked from as many
-    per_class = -(-config.evaluation.synthetic // len(data.space))
-    size, last = per_class * len(data.space), config.rounds
+    asked = len(data.space.asked)
+    per_class = -(-config.evaluation.synthetic // asked)
+    size, last = per_class * asked, config.rounds
     earlier = [sum(map(len, pools[:k])) for k in range(last + 1)]
     several = config.evaluation.drawn * size
 

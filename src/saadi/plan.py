@@ -104,8 +104,8 @@ def disk_bytes(config: RunConfig, images: int, classes: int) -> int:
 def estimate(config: RunConfig) -> dict[str, Any]:
     """Stages with their work and seconds, and the disk in bytes. Reads the data's table, not the images."""
     prepare_runtime(config)
-    space, frames, _ = list_frames(config.data, config.seed)
-    images, classes = len(frames), len(space)
+    space, frames, _ = list_frames(config.data, config.seed, config.task)
+    images, classes = len(frames), len(space.asked)
     rendered = images + (config.data.phantom.oracle if config.data.source == "phantom" else 0)
     training = _seconds_per_pass(config, training=True)
     forward = _by_the_crew(config, lambda: _seconds_per_pass(config, training=False))

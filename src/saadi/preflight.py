@@ -32,6 +32,8 @@ def preflight(config: RunConfig, folder: Path) -> None:
 
     Data and base model are left out where the base is finished: resuming needs them no more. Raises `BadInput`.
     """
+    if config.task != "classification":
+        raise BadInput(f"task: {config.task} is served by `saadi check` alone as yet; set task: classification")
     _known("preferences.criterion", config.preferences.criterion, CRITERIA)
     _known("alignment.objective", config.alignment.objective, OBJECTIVES)
     device_of(config)
@@ -48,11 +50,11 @@ def preflight(config: RunConfig, folder: Path) -> None:
     _check_mixing(config)
     if (folder / "base" / MANIFEST).is_file():
         return
-    space, frames, _ = list_frames(config.data, config.seed)
+    space, frames, _ = list_frames(config.data, config.seed, config.task)
     _check_folds(config, frames)
-    _check_enough(config, frames, len(space))
+    _check_enough(config, frames, len(space.asked))
     _check_base(config, space)
-    _check_place(folder, disk_bytes(config, len(frames), len(space)))
+    _check_place(folder, disk_bytes(config, len(frames), len(space.asked)))
 
 
 def _check_judge(models: Mapping[str, str]) -> None:

@@ -11,15 +11,24 @@ from typing import Any, Literal, TypeVar
 
 from saadi.errors import BadInput
 
+Task = Literal["classification", "segmentation", "presence"]
+"""What the downstream model says of an image: its one class, the class of each pixel, or which classes it shows."""
+
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """The classes of a task, in the order of their ids."""
+    """The classes of a task, in the order of their ids. `background`: names[0] is what belongs to no class."""
 
     names: tuple[str, ...]
+    background: bool = False
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The classes that a sample may be asked to show: all but the background."""
+        return self.names[1:] if self.background else self.names
 
     def id(self, name: str) -> int:
         return self.names.index(name)
@@ -30,12 +39,20 @@ class LabelSpace:
 
 @dataclass(frozen=True)
 class Frame:
-    """One real image. `file` is relative to the data folder; `group` is the patient or video, never split across."""
+    """One real image. `file` and `mask` are relative to the data folder; `group` is the patient or video, never split
+    across. `labels`: the classes it shows, in the order of their ids; of classification exactly one."""
 
     file: str
-    label: str
+    labels: tuple[str, ...]
     group: str
     split: Split
+    mask: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The class of an image that has one. Raises `ValueError` for an image that shows none or several."""
+        (label,) = self.labels
+        return label
 
 
 @dataclass(frozen=True)
@@ -146,7 +163,7 @@ def to_record(values: dict[str, Any], kind: type[Record]) -> Record:
 
 
 def read_records(path: Path, kind: type[Record]) -> list[Record]:
-    """Read records of one kind from JSON Lines."""
+    """Read records of one kind from JSON Lines; lists come back as the tuples they were."""
     with path.open(encoding="utf-8") as lines:
         return [to_record(json.loads(line), kind) for line in lines]
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from saadi.config import PhantomConfig
+from saadi.data import IGNORE
 from saadi.data.audit import nearest, normalise
 from saadi.data.folders import MIN_GROUPS, split_groups
 from saadi.data.images import to_square
+from saadi.data.masks import square_mask
 from saadi.data.phantom import LEAST, long_tail, phantom_frames
 
 SETTINGS = settings(max_examples=40, deadline=None, derandomize=True)
@@ -55,9 +59,34 @@ def test_squares_keep_flat_colours(width: int, height: int, square: str) -> None
 
 
 @SETTINGS
+@given(st.integers(1, 200), st.integers(1, 200), st.sampled_from(["pad", "crop"]), st.integers(0, 99))
+def test_masks_are_laid_as_their_images_are(width: int, height: int, how: str, seed: int) -> None:
+    square: Literal["pad", "crop"] = "crop" if how == "crop" else "pad"
+    ids = np.random.default_rng(seed).integers(0, 3, (height, width), np.uint8)
+    laid = square_mask(ids, 32, square)
+    white = np.asarray(to_square(Image.new("RGB", (width, height), (255, 255, 255)), 32, square))[..., 0]
+    np.testing.assert_array_equal(laid == IGNORE, white == 0)
+    assert set(np.unique(laid)) <= {*np.unique(ids), IGNORE}
+
+
+@SETTINGS
+@given(st.integers(40, 200), st.integers(40, 200), st.floats(0.1, 0.9), st.sampled_from(["pad", "crop"]))
+def test_edges_of_masks_lie_where_their_images_do(width: int, height: int, share: float, how: str) -> None:
+    square: Literal["pad", "crop"] = "crop" if how == "crop" else "pad"
+    ids = np.zeros((height, width), np.uint8)
+    ids[:, : round(share * width)] = 1
+    laid = square_mask(ids, 32, square)
+    image = np.asarray(to_square(Image.fromarray(np.repeat(ids[..., None] * 255, 3, 2)), 32, square))[..., 0]
+    sure = (laid != IGNORE) & ((image < 64) | (image > 192))
+    np.testing.assert_array_equal(laid[sure] == 1, image[sure] > 128)
+
+
+@SETTINGS
 @given(st.integers(16, 200), st.integers(1, 20), st.integers(0, 99))
 def test_train_patients(train: int, patients: int, seed: int) -> None:
-    frames = phantom_frames(PhantomConfig(train=train, val=9, test=17, patients=(patients, 2, 3)), seed)
+    frames = phantom_frames(
+        PhantomConfig(train=train, val=9, test=17, patients=(patients, 2, 3)), seed, "classification"
+    )
     assert len(frames) == train + 26
     assert len({frame.file for frame in frames}) == len(frames)
     where: dict[str, set[str]] = {}

@@ -67,7 +67,7 @@ class Pixels(Embedder):
 def test_a_mirrored_copy_is_judged_by_the_member_that_never_saw_the_original() -> None:
     """Training mirrors its images: who saw an image knows its mirror image, too."""
     anna, ben = mirror_pair(0), mirror_pair(1)[:, ::-1]
-    frames = tuple(Frame(name, "hook", name, "train") for name in ("anna", "ben"))
+    frames = tuple(Frame(name, ("hook",), name, "train") for name in ("anna", "ben"))
     train = Dataset(LabelSpace(("hook", "clip")), frames, np.stack([anna, ben]))
     crossfit = CrossFitted((member(0), member(1)), {"anna": 0, "ben": 1})
     critic = Critic(crossfit, member(2), Pixels(SmallCNN(2)), train, "critic-loss")
@@ -77,7 +77,7 @@ def test_a_mirrored_copy_is_judged_by_the_member_that_never_saw_the_original() -
 
 def test_balanced_accuracy_is_that_of_the_evaluation() -> None:
     labels = np.array([0, 0, 0, 2, 2, 1, 2])
-    frames = tuple(Frame(str(i), "abcd"[label], "x", "val") for i, label in enumerate(labels))
+    frames = tuple(Frame(str(i), ("abcd"[label],), "x", "val") for i, label in enumerate(labels))
     data = Dataset(LabelSpace(tuple("abcd")), frames, images(len(labels)))
 
     class Guesses(nn.Module):
@@ -99,7 +99,7 @@ def settings_of(config: RunConfig, folder: Path, monkeypatch: pytest.MonkeyPatch
         raise Interrupted
 
     monkeypatch.setattr(Run, "stage", stage)
-    frames = tuple(Frame(f"{g}{i}", name, g, "train") for g in "pq" for i, name in enumerate(("hook", "clip")))
+    frames = tuple(Frame(f"{g}{i}", (name,), g, "train") for g in "pq" for i, name in enumerate(("hook", "clip")))
     with pytest.raises(Interrupted):
         fit_critics(Run(folder, config), Dataset(LabelSpace(("hook", "clip")), frames, images(4)))
     return seen[0]

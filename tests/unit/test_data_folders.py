@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from saadi.config import DataConfig
+from saadi.data.audit import audit
 from saadi.data.folders import scan_folders, split_groups
+from saadi.data.load import list_frames
 from saadi.errors import BadInput
-from saadi.records import Frame
+from saadi.records import Frame, Task
 
 PATTERN = r"(P\d+)_"
 
@@ -133,6 +136,17 @@ def test_bad_folders(tmp_path: Path) -> None:
 
 
 def test_one_class_and_untrained_classes(tmp_path: Path) -> None:
-    _refused(_touch(tmp_path / "one", (f"hook/P{i}_0.png" for i in range(5))), PATTERN, "only one class (hook)")
+    one = _touch(tmp_path / "one", (f"hook/P{i}_0.png" for i in range(5)))
     files = ["train/a/P0_0.png", "train/b/P0_0.png", "val/c/P1_0.png", "test/a/P2_0.png"]
-    _refused(_touch(tmp_path / "two", files), PATTERN, "class c has no training images")
+    two = _touch(tmp_path / "two", files)
+    for folder, words in ((one, r"only one class \(hook\)"), (two, "class c has no training images")):
+        with pytest.raises(BadInput, match=words):
+            list_frames(DataConfig(source="folders", path=folder, groups=PATTERN), 0, "classification")
+
+
+@pytest.mark.parametrize("task", ["segmentation", "presence"])
+def test_folders_say_one_class_only(tmp_path: Path, task: Task) -> None:
+    config = DataConfig(source="folders", path=_ten_patients(tmp_path), groups=PATTERN)
+    with pytest.raises(BadInput, match=f"folders say one class of an image, not what {task} needs; use table"):
+        list_frames(config, 0, task)
+    assert "use table" in audit(config, 0, task).errors[0]

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from saadi.data.images import find_outside, open_rgb, read_image, summarise, to_square
+from saadi.data.images import find_outside, is_turned, open_rgb, summarise, to_square
 from saadi.errors import BadInput
 
 
 def _refused(path: Path) -> str:
     with pytest.raises(BadInput) as caught:
-        read_image(path, 32, "pad")
+        open_rgb(path)
     message = str(caught.value)
     assert "\n" not in message
     assert path.name in message
@@ -30,7 +30,8 @@ def _noise(height: int, width: int) -> Image.Image:
 def test_rgb_of_the_right_size_is_untouched(tmp_path: Path) -> None:
     image = _noise(32, 32)
     image.save(tmp_path / "a.png")
-    pixels, note = read_image(tmp_path / "a.png", 32, "pad")
+    opened, note = open_rgb(tmp_path / "a.png")
+    pixels = np.asarray(to_square(opened, 32, "pad"))
     assert note is None
     assert pixels.dtype == np.uint8
     np.testing.assert_array_equal(pixels, np.asarray(image))
@@ -43,9 +44,10 @@ def test_rgb_of_the_right_size_is_untouched(tmp_path: Path) -> None:
 def test_other_modes_are_converted_and_said(tmp_path: Path, mode: str, note: str) -> None:
     path = tmp_path / "a.tif" if mode == "CMYK" else tmp_path / "a.png"
     Image.new("RGB", (40, 40), (255, 255, 255)).convert(mode).save(path)
-    pixels, said = read_image(path, 32, "pad")
+    image, said = open_rgb(path)
     assert said == f"{note} converted to RGB"
-    assert pixels.min() >= 250
+    assert image.mode == "RGB"
+    assert np.asarray(image).min() >= 250
 
 
 def test_sixteen_bit_grey_is_scaled_by_its_full_range(tmp_path: Path) -> None:
@@ -79,7 +81,10 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera lay on its side: turn by 90 degrees
     Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=exif)
+    Image.new("RGB", (40, 20)).save(tmp_path / "b.jpg")
     assert open_rgb(tmp_path / "a.jpg")[0].size == (20, 40)
+    assert is_turned(tmp_path / "a.jpg")
+    assert not is_turned(tmp_path / "b.jpg")
 
 
 def test_pad_centres_on_black_and_crop_cuts_the_ends() -> None:

@@ -14,7 +14,9 @@ from saadi.config import DataConfig, PhantomConfig
 from saadi.data.audit import Audit, audit, nearest, normalise, render_audit
 from saadi.data.load import load_dataset
 from saadi.errors import BadInput
+from saadi.records import Task
 
+TASK: Task = "classification"
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "gyn-lap-tool-type"
 GROUPS = (("A", "train"), ("B", "train"), ("C", "val"), ("D", "test"))
 
@@ -44,7 +46,7 @@ def test_a_table_is_read_in_its_order(tmp_path: Path) -> None:
     config = _data(tmp_path)
     Image.fromarray(_pixels(0)).convert("L").save(tmp_path / "images" / "Ahook0.png")
     calls: list[tuple[int, int]] = []
-    data = load_dataset(config.model_copy(update={"size": 24}), 0, lambda *call: calls.append(call))
+    data = load_dataset(config.model_copy(update={"size": 24}), 0, TASK, lambda *call: calls.append(call))
     assert data.images.shape == (16, 24, 24, 3)
     np.testing.assert_array_equal(data.images[5], _pixels(5))
     assert data.notes == ("1 grey image converted to RGB",)
@@ -57,17 +59,17 @@ def test_class_folders_are_read_and_the_drawn_split_is_said(tmp_path: Path) -> N
         for label in ("hook", "clip"):
             (tmp_path / label).mkdir(exist_ok=True)
             Image.fromarray(_pixels(p)).save(tmp_path / label / f"P{p}.png")
-    data = load_dataset(DataConfig(source="folders", path=tmp_path, groups=r"(P\d)", size=32), 0)
+    data = load_dataset(DataConfig(source="folders", path=tmp_path, groups=r"(P\d)", size=32), 0, TASK)
     assert len(data.frames) == 12
     assert data.notes[0].startswith("no split is given: 6 groups")
 
 
 def test_the_phantom_is_rendered() -> None:
     phantom = PhantomConfig(train=16, val=8, test=8, patients=(2, 1, 1))
-    assert load_dataset(DataConfig(source="phantom", phantom=phantom, size=32), 0).images.shape == (32, 32, 32, 3)
+    assert load_dataset(DataConfig(source="phantom", phantom=phantom, size=32), 0, TASK).images.shape == (32, 32, 32, 3)
     alone = phantom.model_copy(update={"patients": (1, 1, 1)})
     with pytest.raises(BadInput, match="cross-fitted"):
-        load_dataset(DataConfig(source="phantom", phantom=alone), 0)
+        load_dataset(DataConfig(source="phantom", phantom=alone), 0, TASK)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,7 @@ def test_the_phantom_is_rendered() -> None:
 )
 def test_what_cannot_be_trained_is_refused(tmp_path: Path, drop: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
-        load_dataset(_data(tmp_path, drop), 0)
+        load_dataset(_data(tmp_path, drop), 0, TASK)
 
 
 def test_one_training_group_is_refused(tmp_path: Path) -> None:
@@ -88,7 +90,7 @@ def test_one_training_group_is_refused(tmp_path: Path) -> None:
     table = tmp_path / "labels.csv"
     table.write_text(table.read_text().replace(",B,", ",A,"))
     with pytest.raises(BadInput, match="1 groups in train"):
-        load_dataset(config, 0)
+        load_dataset(config, 0, TASK)
 
 
 def test_a_class_in_one_training_group_is_refused(tmp_path: Path) -> None:
@@ -100,8 +102,8 @@ def test_a_class_in_one_training_group_is_refused(tmp_path: Path) -> None:
     table.write_text(text)
     expected = "class hook occurs in 1 training group; 2 are needed to cross-fit the critic: move another"
     with pytest.raises(BadInput, match=expected) as refused:
-        load_dataset(config, 0)
-    assert audit(config, 0).errors == [str(refused.value)]
+        load_dataset(config, 0, TASK)
+    assert audit(config, 0, TASK).errors == [str(refused.value)]
 
 
 @pytest.mark.parametrize("label", ["hook", "clip"])
@@ -110,31 +112,31 @@ def test_the_same_bytes_in_two_splits_are_refused_by_name(label: str, tmp_path: 
     for copy in (f"B{label}0", f"B{label}1", f"C{label}0", f"C{label}1", f"D{label}1"):
         (images / f"{copy}.png").write_bytes((images / "Ahook1.png").read_bytes())
     with pytest.raises(BadInput, match="the same image in two splits") as refused:
-        load_dataset(config, 0)
+        load_dataset(config, 0, TASK)
     line = str(refused.value)
     assert "\n" not in line
     for file in ("images/Ahook1.png (train, hook)", f"images/C{label}0.png (val, {label})", f"images/D{label}1.png"):
         assert file in line
-    assert [f"{tmp_path}: {error}" for error in audit(config, 0).errors] == [line]
+    assert [f"{tmp_path}: {error}" for error in audit(config, 0, TASK).errors] == [line]
 
 
 def test_the_same_bytes_within_a_split_are_loaded(tmp_path: Path) -> None:
     config = _data(tmp_path)
     (tmp_path / "images" / "Aclip1.png").write_bytes((tmp_path / "images" / "Aclip0.png").read_bytes())
-    assert len(load_dataset(config, 0).frames) == 16
+    assert len(load_dataset(config, 0, TASK).frames) == 16
 
 
 def test_no_path_and_a_broken_image(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"data\.path is not set"):
-        load_dataset(DataConfig(), 0)
+        load_dataset(DataConfig(), 0, TASK)
     config = _data(tmp_path)
     (tmp_path / "images" / "Chook0.png").write_bytes(b"")
     with pytest.raises(BadInput, match=r"Chook0\.png: empty file"):
-        load_dataset(config, 0)
+        load_dataset(config, 0, TASK)
 
 
 def test_a_clean_audit(tmp_path: Path) -> None:
-    found = audit(_data(tmp_path), 0)
+    found = audit(_data(tmp_path), 0, TASK)
     assert found.errors == found.warnings == []
     assert found.classes == {name: {"train": 4, "val": 2, "test": 2} for name in ("clip", "hook")}
     assert found.groups["C"] == {"train": 0, "val": 4, "test": 0}
@@ -154,7 +156,7 @@ def test_an_audit_lists_everything(tmp_path: Path) -> None:
     table = tmp_path / "labels.csv"
     table.write_text(table.read_text() + "\nimages/absent.png,hook,A,val\nimages/Dhook0.png,hook,D,test\n")
 
-    found = audit(config, 0)
+    found = audit(config, 0, TASK)
     for words in ("Ahook0.png: empty", "Bhook0.png: not an image", "two splits: images/Ahook1", "group A is in train"):
         assert sum(words in error for error in found.errors) == 1
     for words in ("absent.png is not in", "is listed in row"):
@@ -175,14 +177,14 @@ def test_an_audit_lists_everything(tmp_path: Path) -> None:
 def test_the_same_image_under_two_labels(tmp_path: Path) -> None:
     config = _data(tmp_path)
     (tmp_path / "images" / "Aclip0.png").write_bytes((tmp_path / "images" / "Ahook0.png").read_bytes())
-    assert any("under two labels" in warning for warning in audit(config, 0).warnings)
+    assert any("under two labels" in warning for warning in audit(config, 0, TASK).warnings)
 
 
 def test_audits_of_nothing(tmp_path: Path) -> None:
-    assert "data.path" in audit(DataConfig(), 0).errors[0]
-    assert "no such data folder" in audit(DataConfig(path=tmp_path / "absent"), 0).errors[0]
-    assert "rendered" in audit(DataConfig(source="phantom"), 0).notes[0]
-    assert audit(DataConfig(source="phantom", phantom=PhantomConfig(train=3)), 0).errors
+    assert "data.path" in audit(DataConfig(), 0, TASK).errors[0]
+    assert "no such data folder" in audit(DataConfig(path=tmp_path / "absent"), 0, TASK).errors[0]
+    assert "rendered" in audit(DataConfig(source="phantom"), 0, TASK).notes[0]
+    assert audit(DataConfig(source="phantom", phantom=PhantomConfig(train=3)), 0, TASK).errors
 
 
 def test_long_lists_are_cut_short() -> None:
@@ -201,7 +203,7 @@ def test_flat_images_resemble_nothing() -> None:
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real set gyn-lap-tool-type does not lie beside the project")
 def test_a_real_set() -> None:
     config = DataConfig(path=REAL)
-    assert audit(config, 0).errors == []
-    data = load_dataset(config, 0)
+    assert audit(config, 0, TASK).errors == []
+    data = load_dataset(config, 0, TASK)
     assert data.counts() == {"type1": 521, "type2": 281, "type3": 450, "type5": 114}
     assert 40 < data.images.mean() < 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from saadi.config import PhantomConfig
 from saadi.data.phantom import SPACE, fresh_images, long_tail, make_phantom, oracle_images, phantom_frames
 from saadi.errors import BadInput
+from saadi.records import LabelSpace, Task
 
 SMALL = PhantomConfig(train=40, val=16, test=24, patients=(6, 2, 3))
 
@@ -24,7 +26,7 @@ def test_long_tail_closed_forms() -> None:
 
 
 def test_counts_by_split() -> None:
-    frames = phantom_frames(PhantomConfig(), 0)
+    frames = phantom_frames(PhantomConfig(), 0, "classification")
     counts = Counter((frame.split, frame.label) for frame in frames)
     assert [counts["train", name] for name in SPACE.names] == long_tail(400, 8, 0.15)
     assert {counts["val", name] for name in SPACE.names} == {40}
@@ -34,7 +36,7 @@ def test_counts_by_split() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_patients_see_some_instruments(seed: int) -> None:
     seen: dict[str, set[str]] = defaultdict(set)
-    frames = phantom_frames(PhantomConfig(), seed)
+    frames = phantom_frames(PhantomConfig(), seed, "classification")
     for frame in frames:
         if frame.split == "train":
             seen[frame.label].add(frame.group)
@@ -47,27 +49,43 @@ def test_patients_see_some_instruments(seed: int) -> None:
 
 
 def test_images_are_a_function_of_the_seed() -> None:
-    first, again, other = (make_phantom(SMALL, 32, seed) for seed in (3, 3, 4))
+    first, again, other = (make_phantom(SMALL, 32, seed, "classification") for seed in (3, 3, 4))
     assert first.images.shape == (80, 32, 32, 3)
     assert first.frames == again.frames
     np.testing.assert_array_equal(first.images, again.images)
     assert not np.array_equal(first.images, other.images)
 
 
+def test_masks_are_the_visible_instrument_and_the_images_the_same() -> None:
+    plain, masked, shown = (make_phantom(SMALL, 32, 3, task) for task in get_args(Task))
+    np.testing.assert_array_equal(plain.images, masked.images)
+    np.testing.assert_array_equal(plain.images, shown.images)
+    assert plain.masks is shown.masks is None
+    assert masked.masks is not None
+    assert masked.space == LabelSpace(("background", *SPACE.names), background=True)
+    assert (plain.space, plain.frames) == (shown.space, shown.frames) == (SPACE, tuple(plain.frames))
+    for mask, frame in zip(masked.masks, masked.frames, strict=True):
+        assert set(np.unique(mask)) == {0, 1 + SPACE.id(frame.label)}
+        assert 0.03 < (mask > 0).mean() < 0.5
+    assert masked.frames[5].mask == "masks/train/000005.png"
+    assert masked.counts() == plain.counts()
+    np.testing.assert_array_equal(shown.presence.argmax(1), plain.labels)
+
+
 def test_an_image_depends_on_its_key_alone() -> None:
-    few = make_phantom(SMALL.model_copy(update={"train": 20, "test": 8}), 32, 3).split("test")
-    many = make_phantom(SMALL, 32, 3).split("test")
+    few = make_phantom(SMALL.model_copy(update={"train": 20, "test": 8}), 32, 3, "classification").split("test")
+    many = make_phantom(SMALL, 32, 3, "classification").split("test")
     np.testing.assert_array_equal(few.images, many.images[:8])
 
 
 def test_progress_counts_up() -> None:
     calls: list[tuple[int, int]] = []
-    make_phantom(SMALL, 32, 0, lambda done, total: calls.append((done, total)))
+    make_phantom(SMALL, 32, 0, "classification", lambda done, total: calls.append((done, total)))
     assert calls == [(i + 1, 80) for i in range(80)]
 
 
 def test_fresh_images_are_balanced_of_the_patients_of_their_class_and_new() -> None:
-    train = make_phantom(SMALL, 32, 0).split("train")
+    train = make_phantom(SMALL, 32, 0, "classification").split("train")
     patients = sorted(set(train.groups.tolist()))
     images, labels, groups = fresh_images(SMALL, 32, 0, patients, 6)
     assert images.shape == (48, 32, 32, 3)
@@ -94,4 +112,6 @@ def test_the_oracle_s_images_are_its_own_and_balanced() -> None:
     again, _ = oracle_images(16, 64, 3)
     np.testing.assert_array_equal(images[:16], again)  # an image depends on its index alone
     assert np.bincount(labels).tolist() == [3] * 8
-    assert not {image.tobytes() for image in images} & {image.tobytes() for image in make_phantom(SMALL, 64, 3).images}
+    assert not {image.tobytes() for image in images} & {
+        image.tobytes() for image in make_phantom(SMALL, 64, 3, "classification").images
+    }

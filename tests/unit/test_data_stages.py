@@ -34,6 +34,25 @@ def test_the_images_are_kept_and_mapped(tmp_path: Path) -> None:
     assert len(kept.frames) == 32
 
 
+def test_masks_are_kept_and_mapped(tmp_path: Path) -> None:
+    with Run(tmp_path / "run", PHANTOM.model_copy(update={"task": "segmentation"})) as run:
+        data = prepare_data(run)
+    kept = read_data(tmp_path / "run/data")
+    assert isinstance(kept.masks, np.memmap)
+    assert kept.masks.shape == (32, 32, 32)
+    assert (kept.space, kept.frames) == (data.space, data.frames)
+    assert kept.space.background
+    assert kept.frames[0].mask == "masks/train/000000.png"
+
+
+def test_another_task_is_another_input(tmp_path: Path) -> None:
+    _prepare(tmp_path / "run")
+    assert read_data(tmp_path / "run/data").masks is None
+    config = PHANTOM.model_copy(update={"task": "presence"})
+    with pytest.raises(BadInput, match=r"task \(classification before, presence now\)"):
+        Run(tmp_path / "run", config).__enter__()
+
+
 def test_a_phantom_of_other_code_is_another_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _prepare(tmp_path / "run")
     _prepare(tmp_path / "run")

@@ -38,7 +38,7 @@ class Eyes:
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
-    return make_phantom(CONFIG.data.phantom, 32, CONFIG.seed)
+    return make_phantom(CONFIG.data.phantom, 32, CONFIG.seed, CONFIG.task)
 
 
 @pytest.fixture

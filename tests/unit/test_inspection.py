@@ -38,8 +38,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (run / stage).mkdir(parents=True)
         (run / stage / "manifest.json").write_text('{"seconds": 1.0}')
     (run / "config.yaml").write_text(dump_config(CONFIG))
-    (run / "data/space.json").write_text('{"names": ["hook", "a/b"], "notes": []}')
-    write_records(run / "data/frames.jsonl", [Frame("0.png", "hook", "p", "train")])
+    (run / "data/space.json").write_text('{"names": ["hook", "a/b"], "background": false, "notes": []}')
+    write_records(run / "data/frames.jsonl", [Frame("0.png", ("hook",), "p", "train")])
     np.save(run / "data/images.npy", np.full((1, 8, 8, 3), 2, np.uint8))
     drawn = iter(range(1000))
 

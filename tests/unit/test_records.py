@@ -33,6 +33,15 @@ def test_label_space() -> None:
     assert (len(space), space.id("clip")) == (2, 1)
     with pytest.raises(ValueError, match="tuple"):
         space.id("saw")
+    assert space.asked == ("hook", "clip")
+    assert LabelSpace(("background", "hook", "clip"), background=True).asked == ("hook", "clip")
+
+
+def test_the_label_of_a_frame_is_its_only_one() -> None:
+    assert Frame("0.png", ("hook",), "p", "train").label == "hook"
+    for labels in ((), ("hook", "clip")):
+        with pytest.raises(ValueError, match="to unpack"):
+            _ = Frame("0.png", labels, "p", "train").label
 
 
 def test_records_are_frozen() -> None:
@@ -63,9 +72,11 @@ TEXT = st.text(max_size=12)
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)
-@given(rows=st.lists(st.tuples(TEXT, TEXT, TEXT), max_size=4))
-def test_any_text_comes_back(rows: list[tuple[str, str, str]], tmp_path_factory: pytest.TempPathFactory) -> None:
-    frames = [Frame(file, label, group, "train") for file, label, group in rows]
+@given(rows=st.lists(st.tuples(TEXT, st.lists(TEXT, max_size=3).map(tuple), TEXT, st.none() | TEXT), max_size=4))
+def test_any_text_comes_back(
+    rows: list[tuple[str, tuple[str, ...], str, str | None]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    frames = [Frame(file, labels, group, "train", mask) for file, labels, group, mask in rows]
     path = tmp_path_factory.mktemp("records") / "frames.jsonl"
     write_records(path, frames)
     assert read_records(path, Frame) == frames

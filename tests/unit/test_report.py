@@ -94,7 +94,7 @@ def run(tmp_path: Path) -> Path:
     run.mkdir()
     (run / "config.yaml").write_text(f"rounds: 2\n# {EVIL}\n")
     dump(run / "data/space.json", {"names": list(NAMES)})
-    dump(run / "data/frames.jsonl", *(Frame(f"{EVIL}{k}", NAMES[k % 3], "a", "train") for k in range(9)))
+    dump(run / "data/frames.jsonl", *(Frame(f"{EVIL}{k}", (NAMES[k % 3],), "a", "train") for k in range(9)))
     np.save(run / "data/images.npy", np.full((9, 8, 8, 3), 120, np.uint8))
     dump(run / "base/log.jsonl", *({"step": k, "loss": 1 / (k + 1)} for k in range(50)))
     for k in (1, 2):

@@ -30,7 +30,7 @@ ARMS = [Arm("real"), Arm("unaligned", DRAWN, 4, 8), Arm("round-1", DRAWN, 8, 16)
 def make_data(absent: str | None) -> Dataset:
     """Three images of each class, of three patients, in each split; none of `absent` outside train. hook is rarest."""
     frames = [
-        Frame(f"{split}-{label}-{k}.png", label, f"{split}-{k}", split)
+        Frame(f"{split}-{label}-{k}.png", (label,), f"{split}-{k}", split)
         for split in ("train", "val", "test")
         for label in CLASSES
         for k in range(1 if (split, label) == ("train", "hook") else 2 if (split, label) == ("train", "stapler") else 3)
@@ -55,7 +55,7 @@ def prepare(run: Run, data: Dataset) -> None:
     def real(folder: Path, _: Any) -> None:
         np.save(folder / "images.npy", data.images)
         write_records(folder / "frames.jsonl", data.frames)
-        (folder / "space.json").write_text(json.dumps({"names": CLASSES, "notes": data.notes}))
+        (folder / "space.json").write_text(json.dumps({"names": CLASSES, "background": False, "notes": data.notes}))
 
     def text(name: str, values: Any) -> Any:
         return lambda folder, _: (folder / name).write_text(json.dumps(values))
@@ -137,9 +137,11 @@ def test_the_hash_of_the_test_set_is_of_names_labels_and_pixels(tmp_path: Path) 
         images[row, 0, 0, 0] ^= 1
         assert (split_digest(replace(data, images=images), "test") != whole) == differs
         frames = list(data.frames)
-        frames[row] = replace(frames[row], label="hook")
+        frames[row] = replace(frames[row], labels=("hook",))
         assert (split_digest(replace(data, frames=tuple(frames)), "test") != whole) == differs
     assert split_digest(replace(data, images=data.images[:, ::-1]), "test") != whole
+    blank, hooks = (np.full(data.images.shape[:3], value, np.uint8) for value in (0, 1))
+    assert len({split_digest(replace(data, masks=masks), "test") for masks in (None, blank, hooks)}) == 3
 
 
 def test_val_results_do_not_replace_final_ones(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def draw_candidates(run: Run, sampler: Sampler, critic: Critic, round_: int, inp
     config = run.config.preferences
 
     def make(folder: Path, progress: Progress) -> None:
-        names = list(sampler.space.names)
+        names = list(sampler.space.asked)
         requests = [(label, index) for index in range(config.candidates) for label in names]
         samples = sampler.draw(folder, requests, f"round-{round_}", progress, f"round-{round_}")
         drawn = config.candidates

@@ -10,23 +10,34 @@ from numpy.typing import NDArray
 
 from saadi.records import Frame, LabelSpace, Split
 
+IGNORE = 255
+"""In masks: nothing is known of this pixel. It teaches nothing and is not judged."""
+
 
 @dataclass(frozen=True)
 class Dataset:
     """Labelled real images in memory or mapped from disk.
 
-    `images` [N, S, S, 3] uint8 RGB, row i belongs to `frames[i]`; `notes`: what was converted on the way, for people.
+    `images` [N, S, S, 3] uint8 RGB and, for segmentation, `masks` [N, S, S] uint8, class ids or `IGNORE`: row i belongs
+    to `frames[i]`. `notes`: what was converted on the way, for people.
     """
 
     space: LabelSpace
     frames: tuple[Frame, ...]
     images: NDArray[np.uint8]
     notes: tuple[str, ...] = ()
+    masks: NDArray[np.uint8] | None = None
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """Class ids [N]."""
+        """Class ids [N] of classification. Raises `ValueError` where an image shows none or several."""
         return np.array([self.space.id(frame.label) for frame in self.frames], np.int64)
+
+    @property
+    def presence(self) -> NDArray[np.bool_]:
+        """Which of the asked classes each frame shows [N, A], in the order of `space.asked`."""
+        shown = [[name in frame.labels for name in self.space.asked] for frame in self.frames]
+        return np.array(shown, np.bool_).reshape(len(self.frames), len(self.space.asked))
 
     @property
     def groups(self) -> NDArray[np.str_]:
@@ -35,13 +46,14 @@ class Dataset:
 
     def take(self, index: NDArray[np.int64]) -> Dataset:
         """The rows `index`, in that order."""
-        return replace(self, frames=tuple(self.frames[i] for i in index), images=self.images[index])
+        masks = None if self.masks is None else self.masks[index]
+        return replace(self, frames=tuple(self.frames[i] for i in index), images=self.images[index], masks=masks)
 
     def split(self, name: Split) -> Dataset:
         """The images of one split."""
         return self.take(np.flatnonzero([frame.split == name for frame in self.frames]))
 
     def counts(self) -> dict[str, int]:
-        """Images by class, every class named."""
-        seen = Counter(frame.label for frame in self.frames)
-        return {name: seen[name] for name in self.space.names}
+        """Images that show a class, every asked class named."""
+        seen = Counter(label for frame in self.frames for label in frame.labels)
+        return {name: seen[name] for name in self.space.asked}

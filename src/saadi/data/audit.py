@@ -6,9 +6,9 @@ Errors make a run refuse the data, or its numbers worthless (an image in train a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from saadi.config import DataConfig
+from saadi.data.audit_masks import MaskFacts, mask_facts, mask_warnings, pixel_shares
 from saadi.data.images import file_digest, open_rgb, summarise
-from saadi.data.load import WORKERS, data_folder, duplicates, scan_source, training_problems
-from saadi.data.phantom import LEAST, phantom_frames
-from saadi.data.table import label_space
+from saadi.data.load import WORKERS, data_folder, list_frames, scan_source
+from saadi.data.rules import class_warnings, duplicates, training_problems
 from saadi.errors import BadInput
-from saadi.records import SPLITS, Frame
+from saadi.records import SPLITS, Frame, Task
 
 THUMB = 16
 NEAR = 0.97
@@ -38,13 +38,15 @@ SHOWN = 20
 
 @dataclass(frozen=True)
 class Audit:
-    """`classes` and `groups`: images by class or group, then by split. `errors` and `warnings`: one line each."""
+    """`classes` and `groups`: images by class they show, or group, then by split; `pixels`: shares of the pixels that
+    are not ignored, 0 .. 1, by class, background included, and split. `errors` and `warnings`: one line each."""
 
     classes: dict[str, dict[str, int]]
     groups: dict[str, dict[str, int]]
     notes: list[str]
     errors: list[str]
     warnings: list[str]
+    pixels: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """All of it as values that `json.dumps` takes."""
@@ -61,12 +63,7 @@ class _Facts:
     note: str | None
 
 
-def _facts(path: Path) -> _Facts | str:
-    """The facts of a file, or why it cannot be read."""
-    try:
-        image, note = open_rgb(path)
-    except BadInput as error:
-        return str(error)
+def _facts(path: Path, image: Image.Image, note: str | None) -> _Facts:
     # The whole image, not its square: black bars of equal crops would make different images alike.
     grey = image.convert("L").resize((THUMB, THUMB), Image.Resampling.BOX)
     return _Facts(file_digest(path), image.width / image.height, np.asarray(grey, np.float32).ravel(), note)
@@ -93,18 +90,16 @@ def nearest(
     return index, value
 
 
-def _tally(frames: Sequence[Frame], field: str) -> dict[str, dict[str, int]]:
-    counts = Counter((getattr(frame, field), frame.split) for frame in frames)
+def _tally(keys: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    """How often each (name, split) occurs, by name."""
+    counts = Counter(keys)
     return {key: {split: counts[key, split] for split in SPLITS} for key in sorted({key for key, _ in counts})}
 
 
-def _missing(frames: Sequence[Frame]) -> Iterator[str]:
-    """Classes without images in val or test, where these have any."""
-    for split in ("val", "test"):
-        held = {frame.label for frame in frames if frame.split == split}
-        for name in label_space(frames).names if held else ():
-            if name not in held:
-                yield f"class {name} has no images in {split}: nothing can be said about it there"
+def _tallies(frames: Sequence[Frame]) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]]:
+    """Images by class they show and by group, then by split."""
+    classes = _tally((label, frame.split) for frame in frames for label in frame.labels)
+    return classes, _tally((frame.group, frame.split) for frame in frames)
 
 
 def _near(frames: Sequence[Frame], facts: Sequence[_Facts]) -> Iterator[str]:
@@ -130,7 +125,10 @@ def _shapes(frames: Sequence[Frame], facts: Sequence[_Facts]) -> Iterator[str]:
     """The classes whose median aspect ratios lie farthest apart, if that is far."""
     by_class: dict[str, list[float]] = {}
     for frame, fact in zip(frames, facts, strict=True):
-        by_class.setdefault(frame.label, []).append(fact.aspect)
+        for label in frame.labels:
+            by_class.setdefault(label, []).append(fact.aspect)
+    if not by_class:
+        return
     medians = {name: float(np.median(aspects)) for name, aspects in by_class.items()}
     low, high = min(medians, key=lambda name: medians[name]), max(medians, key=lambda name: medians[name])
     if medians[high] > ASPECT * medians[low]:
@@ -140,57 +138,88 @@ def _shapes(frames: Sequence[Frame], facts: Sequence[_Facts]) -> Iterator[str]:
         )
 
 
-def _audit_phantom(config: DataConfig, seed: int) -> Audit:
+def _audit_phantom(config: DataConfig, seed: int, task: Task) -> Audit:
     try:
-        frames = phantom_frames(config.phantom, seed)
+        space, frames, _ = list_frames(config, seed, task)
     except BadInput as error:
         return Audit({}, {}, [], [str(error)], [])
-    problems = training_problems(frames, "data.phantom", LEAST)
     notes = ["the phantom is rendered, not read"]
-    return Audit(_tally(frames, "label"), _tally(frames, "group"), notes, problems, list(_missing(frames)))
+    return Audit(*_tallies(frames), notes, [], class_warnings(space, frames, task))
 
 
-def audit(config: DataConfig, seed: int) -> Audit:
-    """List all problems of a data source, opening every image once.
+def audit(config: DataConfig, seed: int, task: Task) -> Audit:
+    """List all problems of a data source, opening every image and mask once.
 
     Errors: all that `load_dataset` refuses, and images with the same bytes in two splits. Warnings: the same bytes
-    within a split, near-duplicates across splits, classes missing from val or test, crops whose shape tells the class.
+    within a split, near-duplicates across splits, classes of which little will be known, crops whose shape tells the
+    class, and what `mask_warnings` finds.
     """
     if config.source == "phantom":
-        return _audit_phantom(config, seed)
+        return _audit_phantom(config, seed, task)
     try:
         folder = data_folder(config)
-        scan = scan_source(config, seed)
+        scan = scan_source(config, seed, task)
     except BadInput as error:
         return Audit({}, {}, [], [str(error)], [])
-    errors, warnings = list(scan.problems), list(_missing(scan.frames))
-    if scan.frames:
-        errors += training_problems(scan.frames, str(folder))
+
+    def look(frame: Frame) -> tuple[_Facts | None, MaskFacts | None, list[str]]:
+        path, facts, opened, mask, found = folder / frame.file, None, None, None, []
+        try:
+            image, note = open_rgb(path)
+            facts, opened = _facts(path, image, note), (path, image)
+        except BadInput as error:
+            found.append(str(error))
+        try:
+            if scan.classes:
+                mask, wrong = mask_facts(folder / str(frame.mask), scan.classes, config, opened)
+                found += wrong
+        except BadInput as error:
+            found.append(str(error))
+        return facts, mask, found
+
     with ThreadPoolExecutor(WORKERS) as pool:
-        results = list(pool.map(lambda frame: _facts(folder / frame.file), scan.frames))
-    errors += [result for result in results if isinstance(result, str)]
-    read = [(frame, result) for frame, result in zip(scan.frames, results, strict=True) if isinstance(result, _Facts)]
-    frames, facts = [frame for frame, _ in read], [fact for _, fact in read]
+        looks = list(pool.map(look, scan.frames))
+    frames = [
+        replace(frame, labels=mask.labels) if mask else frame
+        for frame, (_, mask, _) in zip(scan.frames, looks, strict=True)
+    ]
+    errors, warnings = list(scan.problems), class_warnings(scan.space, frames, task)
     if frames:
-        across, within = duplicates(frames, [fact.digest for fact in facts])
+        errors += training_problems(scan.space, frames, str(folder), task)
+    errors += [problem for _, _, found in looks for problem in found]
+    read = [(frame, facts) for frame, (facts, _, _) in zip(frames, looks, strict=True) if facts]
+    if read:
+        seen, facts = [frame for frame, _ in read], [fact for _, fact in read]
+        across, within = duplicates(seen, [fact.digest for fact in facts])
         errors += across
-        warnings += [*within, *_near(frames, facts), *_shapes(frames, facts)]
-    notes = [*scan.notes, *summarise(fact.note for fact in facts)]
-    return Audit(_tally(scan.frames, "label"), _tally(scan.frames, "group"), notes, errors, warnings)
+        warnings += [*within, *_near(seen, facts), *_shapes(seen, facts)]
+    notes = [*scan.notes, *summarise(fact.note for _, fact in read)]
+    pixels: dict[str, dict[str, float]] = {}
+    masked = [(frame, mask) for frame, (_, mask, _) in zip(frames, looks, strict=True) if mask]
+    if scan.classes and masked:
+        warnings += mask_warnings(masked, scan.classes)
+        pixels, ignored = pixel_shares(masked, scan.classes)
+        notes += ignored
+    return Audit(*_tallies(frames), notes, errors, warnings, pixels)
 
 
-def _table(title: str, rows: dict[str, dict[str, int]]) -> list[str]:
+def _table(title: str, rows: Mapping[str, Mapping[str, float]], shown: str) -> list[str]:
     width = max(len(title), *(len(name) for name in rows))
     head = f"{title:<{width}}" + "".join(f"{split:>8}" for split in SPLITS)
-    return [head, *(f"{name:<{width}}" + "".join(f"{n[split]:>8}" for split in SPLITS) for name, n in rows.items())]
+    cells = {
+        name: "".join(f"{shown.format(by_split[split]):>8}" for split in SPLITS) for name, by_split in rows.items()
+    }
+    return [head, *(f"{name:<{width}}{text}" for name, text in cells.items())]
 
 
 def render_audit(audit: Audit) -> str:
-    """The audit as plain text: tables by class and group, then notes, warnings, errors: the first `SHOWN` of each."""
+    """The audit as plain text: tables, then notes, warnings, errors: the first `SHOWN` of each."""
     lines: list[str] = []
     for title, rows in (("class", audit.classes), ("group", audit.groups)):
         if rows:
-            lines += [*_table(title, rows), ""]
+            lines += [*_table(title, rows, "{}"), ""]
+    if audit.pixels:
+        lines += [*_table("pixels", audit.pixels, "{:.1%}"), ""]
     for title, entries in (("note", audit.notes), ("warning", audit.warnings), ("error", audit.errors)):
         lines += [f"{title}: {entry}" for entry in entries[:SHOWN]]
         if len(entries) > SHOWN:

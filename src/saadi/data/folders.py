@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from saadi.data.table import Scan, check_folder, check_frames, check_label, parse_split, read_rows
+from saadi.data.classes import check_label
+from saadi.data.table import Scan, check_folder, label_space, parse_split, read_rows
 from saadi.errors import BadInput
 from saadi.records import SPLITS, Frame, Split
 from saadi.seeds import numpy_rng
@@ -151,8 +152,7 @@ def scan_folders(folder: Path, groups: str | None, seed: int) -> Scan:
     `groups`: a CSV, recognised by its ending and relative to `folder`, with `file,group` and perhaps `split`; or a
     regular expression, searched in each file's path relative to `folder`, whose first group is the patient. A split
     that neither the folders nor the CSV give is drawn by group (`split_groups`), deterministically in `seed`. Problems:
-    no folder, images or groups; a bad expression; a file without a group; fewer than `MIN_GROUPS` groups to share out;
-    and all that `saadi.data.table.check_frames` refuses.
+    no folder, images or groups; a bad expression; a file without a group; fewer than `MIN_GROUPS` groups to share out.
     """
     if problem := check_folder(folder):
         return Scan(problems=(problem,))
@@ -186,8 +186,8 @@ def scan_folders(folder: Path, groups: str | None, seed: int) -> Scan:
             return Scan(problems=(f"data.groups: {named} groups in {folder}; {needed}",))
         splits, note = _draw(found, owner, seed)
         notes = (note,)
-    frames = tuple(Frame(file, label, owner[file], splits[file]) for file, label, _ in found)
-    return Scan(frames, tuple(check_frames(frames, str(folder))), notes)
+    frames = tuple(Frame(file, (label,), owner[file], splits[file]) for file, label, _ in found)
+    return Scan(frames, (), notes, label_space(frames))
 
 
 def _draw(found: list[Found], owner: dict[str, str], seed: int) -> tuple[dict[str, Split], str]:

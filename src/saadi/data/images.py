@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from saadi.errors import BadInput
@@ -25,6 +24,10 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `M
 
 _KINDS = {"1": "1-bit", "L": "grey", "LA": "grey-alpha", "P": "palette", "PA": "palette"}
 _FIX = "replace it or remove it from the data"
+_ORIENTATION = 0x0112
+"""The EXIF tag that says how the camera was held."""
+
+T = TypeVar("T")
 
 
 def find_outside(path: Path, root: Path) -> None:
@@ -34,7 +37,7 @@ def find_outside(path: Path, root: Path) -> None:
     except (OSError, RuntimeError):  # links in a circle
         inside = False
     if not inside:
-        raise BadInput(f"{path}: lies outside the data folder {root}; move the image into the folder")
+        raise BadInput(f"{path}: lies outside the data folder {root}; move it into the folder")
 
 
 def file_digest(path: Path) -> str:
@@ -53,19 +56,23 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _kind(image: Image.Image) -> str:
-    """What the file holds, for people. Read before the pixels are: Pillow forgets the file's depth on the way."""
+def stored_as(image: Image.Image) -> str:
+    """Pillow's name for how a file holds its pixels, as "L;4". Read before they are: it is forgotten on the way."""
     raw = [tile[3] if isinstance(tile[3], str) else (tile[3] or ("",))[0] for tile in getattr(image, "tile", [])]
-    deep = image.mode.startswith("I;16") or any(isinstance(mode, str) and ";16" in mode for mode in raw)
+    return next((mode for mode in raw if isinstance(mode, str)), "")
+
+
+def _kind(image: Image.Image) -> str:
+    """What the file holds, for people."""
+    deep = image.mode.startswith("I;16") or ";16" in stored_as(image)
     name = "grey" if image.mode.startswith("I;16") else _KINDS.get(image.mode, image.mode)
     return f"16-bit {name}" if deep else name
 
 
-def open_rgb(path: Path) -> tuple[Image.Image, str | None]:
-    """Read a whole file as 8-bit RGB, upright as its EXIF says; of a file of many pages, the first.
+def open_checked(path: Path, read: Callable[[Image.Image], T]) -> T:
+    """What `read` makes of an image file, whose header alone is decoded when it is called.
 
-    Returns the image and, where its kind was changed, a note such as "RGBA converted to RGB" (else None).
-    Raises `BadInput`: missing, empty, not an image, truncated, over `MAX_PIXELS`, or 32-bit pixels.
+    Raises `BadInput`: missing, empty, not an image, over `MAX_PIXELS`, or damaged, as `read` may be the one to meet.
     """
     huge = f"{path}: more than {MAX_PIXELS // 1_000_000} megapixels; scale it down first"
     try:
@@ -76,11 +83,7 @@ def open_rgb(path: Path) -> tuple[Image.Image, str | None]:
                 raise BadInput(huge)
             probe.verify()
         with Image.open(path, formats=FORMATS) as image:  # `verify` leaves a file unusable: open it anew
-            kind = _kind(image)
-            if image.mode in ("I", "F"):
-                raise BadInput(f"{path}: 32-bit pixels have no agreed range; save it as 8-bit RGB")
-            image.load()
-            rgb = _to_rgb(ImageOps.exif_transpose(image))
+            return read(image)
     except BadInput:
         raise
     except FileNotFoundError:
@@ -91,24 +94,50 @@ def open_rgb(path: Path) -> tuple[Image.Image, str | None]:
         raise BadInput(huge) from None
     except Exception as error:  # on damaged files Pillow's decoders raise what they happen to meet
         raise BadInput(f"{path}: damaged or unreadable image ({' '.join(str(error).split())}); {_FIX}") from None
+
+
+def open_rgb(path: Path) -> tuple[Image.Image, str | None]:
+    """Read a whole file as 8-bit RGB, upright as its EXIF says; of a file of many pages, the first.
+
+    Returns the image and, where its kind was changed, a note such as "RGBA converted to RGB" (else None).
+    Raises `BadInput` as `open_checked` does, and for 32-bit pixels.
+    """
+
+    def read(image: Image.Image) -> tuple[Image.Image, str]:
+        kind = _kind(image)
+        if image.mode in ("I", "F"):
+            raise BadInput(f"{path}: 32-bit pixels have no agreed range; save it as 8-bit RGB")
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image)), kind
+
+    rgb, kind = open_checked(path, read)
     return rgb, None if kind == "RGB" else f"{kind} converted to RGB"
 
 
-def to_square(image: Image.Image, size: int, square: Literal["pad", "crop"]) -> Image.Image:
-    """An RGB image [size, size]: padded with black or cropped about the centre, resized with antialiasing (Lanczos)."""
+def is_turned(path: Path) -> bool:
+    """Whether EXIF turns or mirrors this image, which can be opened."""
+    with Image.open(path, formats=FORMATS) as image:
+        return image.getexif().get(_ORIENTATION, 1) in range(2, 9)
+
+
+def to_square(
+    image: Image.Image,
+    size: int,
+    square: Literal["pad", "crop"],
+    resample: Image.Resampling = Image.Resampling.LANCZOS,
+    blank: int = 0,
+) -> Image.Image:
+    """An RGB or grey image [size, size]: cropped about the centre, or padded with `blank`, and resized.
+
+    Antialiased (Lanczos) for images; masks, whose values are names, take the nearest pixel.
+    """
     if square == "crop":
-        return ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+        return ImageOps.fit(image, (size, size), resample)
     scale = size / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
-    canvas = Image.new("RGB", (size, size))
-    canvas.paste(image.resize((width, height), Image.Resampling.LANCZOS), ((size - width) // 2, (size - height) // 2))
+    canvas = Image.new(image.mode, (size, size), blank)
+    canvas.paste(image.resize((width, height), resample), ((size - width) // 2, (size - height) // 2))
     return canvas
-
-
-def read_image(path: Path, size: int, square: Literal["pad", "crop"]) -> tuple[NDArray[np.uint8], str | None]:
-    """Read one image as uint8 RGB [size, size, 3] and the note of `open_rgb`. Raises `BadInput` as that does."""
-    image, note = open_rgb(path)
-    return np.asarray(to_square(image, size, square)), note
 
 
 def summarise(notes: Iterable[str | None]) -> tuple[str, ...]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,13 @@ from numpy.typing import NDArray
 from saadi.config import DataConfig
 from saadi.data import Dataset
 from saadi.data.folders import scan_folders
-from saadi.data.images import file_digest, read_image, summarise
-from saadi.data.phantom import LEAST, SPACE, make_phantom, phantom_frames
-from saadi.data.table import Scan, label_space, scan_table
+from saadi.data.images import file_digest, open_rgb, summarise, to_square
+from saadi.data.masks import read_mask, shown
+from saadi.data.phantom import LEAST, make_phantom, phantom_frames, phantom_space
+from saadi.data.rules import duplicates, group_problems, training_problems
+from saadi.data.table import Scan, scan_table
 from saadi.errors import BadInput
-from saadi.records import SPLITS, Frame, LabelSpace
-
-MIN_TRAIN = 4
-"""Training images a class needs: with fewer, a cross-fitted critic has members that never saw the class."""
+from saadi.records import Frame, LabelSpace, Split, Task
 
 WORKERS = min(8, os.cpu_count() or 1)
 
@@ -33,102 +33,124 @@ def data_folder(config: DataConfig) -> Path:
     return config.path
 
 
-def scan_source(config: DataConfig, seed: int) -> Scan:
-    """What a source on disk (table, folders) says it holds, with all problems. Raises `BadInput` if no path is set."""
-    folder = data_folder(config)
-    return scan_table(folder) if config.source == "table" else scan_folders(folder, config.groups, seed)
+def scan_source(config: DataConfig, seed: int, task: Task) -> Scan:
+    """What a source on disk (table, folders) says it holds, split as `data.val` and `data.test` ask, with all problems.
 
-
-def training_problems(frames: Sequence[Frame], where: str, least: int = MIN_TRAIN) -> list[str]:
-    """Why the method cannot be trained on these frames, one line each.
-
-    A class with fewer than `least` training images or in one training group only, whose images the critic's member
-    without that group would never have seen; fewer than two training groups; an empty val or test. (A class without any
-    training image is `saadi.data.table.check_frames`'s to report.)
+    No image or mask is opened, so the frames of segmentation have no labels yet. Raises `BadInput` if no path is set or
+    the source does not serve the task.
     """
-    train = [frame for frame in frames if frame.split == "train"]
-    trained = Counter(frame.label for frame in train)
-    problems = [
-        f"{where}: class {name} has {trained[name]} training images; {least} are needed: add some or leave it out"
-        for name in label_space(frames).names
-        if 0 < trained[name] < least
-    ]
-    groups = {frame.group for frame in train}
-    if len(groups) < 2:
-        problems.append(
-            f"{where}: {len(groups)} groups in train; the critic is cross-fitted by group and needs 2 or more"
-        )
+    folder = data_folder(config)
+    if config.source == "table":
+        scan, where = scan_table(folder, task), folder / "labels.csv"
+    elif task == "classification":
+        scan, where = scan_folders(folder, config.groups, seed), folder
     else:
-        shown_in = Counter(label for label, _ in {(frame.label, frame.group) for frame in train})
-        problems += [
-            f"{where}: class {name} occurs in 1 training group; 2 are needed to cross-fit the critic: "
-            "move another group that shows it into train, or leave it out"
-            for name in sorted(shown_in)
-            if shown_in[name] == 1
-        ]
-    held = {frame.split for frame in frames}
-    empty = [split for split in SPLITS[1:] if split not in held]
-    return problems + [f"{where}: no images in {split}; move some groups there" for split in empty]
+        raise BadInput(f"data.source: folders say one class of an image, not what {task} needs; use table")
+    frames, problems, notes = _chosen_splits(config, (*scan.frames, *scan.absent))
+    return replace(
+        scan,
+        frames=tuple(frames[: len(scan.frames)]),
+        problems=(*scan.problems, *problems, *group_problems(frames, str(where))),
+        notes=(*scan.notes, *notes),
+    )
 
 
-def duplicates(frames: Sequence[Frame], digests: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Files of the same bytes, whose `digests` are given: errors, those in two splits, and warnings, those in one."""
-    copies: dict[str, list[Frame]] = {}
-    for frame, digest in zip(frames, digests, strict=True):
-        copies.setdefault(digest, []).append(frame)
-    errors, warnings = [], []
-    for same in (same for same in copies.values() if len(same) > 1):
-        first = {frame.split: frame for frame in reversed(same)}  # of each split: many copies must not hide the other
-        across = len(first) > 1
-        shown = [frame for frame in same if frame is first[frame.split]] if across else same[:4]
-        files = ", ".join(f"{frame.file} ({frame.split}, {frame.label})" for frame in shown)
-        if across:
-            errors.append(f"the same image in two splits: {files}; keep one")
-            continue
-        files += ", ..." if len(same) > len(shown) else ""
-        under = " under two labels" if len({frame.label for frame in same}) > 1 else " twice"
-        warnings.append(f"the same image{under}: {files}")
-    return errors, warnings
+def _chosen_splits(config: DataConfig, frames: tuple[Frame, ...]) -> tuple[list[Frame], list[str], list[str]]:
+    """Frames with the groups of `data.val` and `data.test` there, no others with them; problems; and a note on it."""
+    chosen: dict[Split, tuple[str, ...]] = {"val": config.val, "test": config.test}
+    if not frames or not any(chosen.values()):
+        return list(frames), [], []
+    there = sorted({frame.group for frame in frames})
+    lower = {name.lower(): name for name in there}
+    problems = []
+    for split, names in chosen.items():
+        for name in dict.fromkeys(name for name in names if name not in there):
+            near = difflib.get_close_matches(name.lower(), lower, 1, 0.4)
+            hint = f"did you mean {lower[near[0]]}?" if near else f"there are {', '.join(there[:5])}"
+            problems.append(f"data.{split}: no group is called {name!r}; {hint}")
+    both = sorted({*config.val} & {*config.test})
+    problems += [f"data.val and data.test: both name {name}; a group is in one split" for name in both]
+    if problems:
+        return list(frames), problems, []
+    named: dict[str, Split] = {name: split for split, names in chosen.items() for name in names}
+
+    def split_of(frame: Frame) -> Split:
+        return named.get(frame.group, "train" if chosen.get(frame.split) else frame.split)
+
+    moved = [replace(frame, split=split_of(frame)) for frame in frames]
+    said = " and ".join(f"{split} is {', '.join(names)}" for split, names in chosen.items() if names)
+    return moved, [], [f"splits as the configuration says: {said}"]
 
 
-def list_frames(config: DataConfig, seed: int) -> tuple[LabelSpace, list[Frame], tuple[str, ...]]:
-    """Classes, frames and notes of a source, no image opened. Raises `BadInput` with the first problem."""
+def list_frames(config: DataConfig, seed: int, task: Task) -> tuple[LabelSpace, list[Frame], tuple[str, ...]]:
+    """Classes, frames and notes of a source. Raises `BadInput` with the first problem.
+
+    No image is opened; of segmentation the masks are, since they say which classes an image shows.
+    """
     if config.source == "phantom":
+        if config.val or config.test:
+            raise BadInput("data.val, data.test: are for images on disk; data.phantom.patients shares out a phantom's")
         if config.phantom.patients[0] < 2:
             raise BadInput("data.phantom.patients: 1 in train; the critic is cross-fitted by group and needs 2 or more")
-        space, frames, notes = SPACE, phantom_frames(config.phantom, seed), tuple[str, ...]()
-        problems = training_problems(frames, "data.phantom", LEAST)
-    else:
-        scan = scan_source(config, seed)
-        (space, frames), notes = scan.accept(), scan.notes
-        problems = training_problems(frames, str(data_folder(config)))
+        space, frames, notes = phantom_space(task), phantom_frames(config.phantom, seed, task), tuple[str, ...]()
+        _refuse(training_problems(space, frames, "data.phantom", task, LEAST))
+        return space, frames, notes
+    folder, scan = data_folder(config), scan_source(config, seed, task)
+    space, frames = scan.accept()
+    if table := scan.classes:
+
+        def label(frame: Frame) -> Frame:
+            mask = read_mask(folder / str(frame.mask), table, config.size, config.square)
+            return replace(frame, labels=shown(mask, space))
+
+        with ThreadPoolExecutor(WORKERS) as pool:
+            frames = list(pool.map(label, frames))
+    _refuse(training_problems(space, frames, str(folder), task))
+    return space, frames, scan.notes
+
+
+def _refuse(problems: list[str]) -> None:
     if problems:
         raise BadInput(problems[0])
-    return space, frames, notes
 
 
-def load_dataset(config: DataConfig, seed: int, progress: Callable[[int, int], None] | None = None) -> Dataset:
-    """Read or render all images, uint8 RGB [N, size, size, 3], in the order of the table, the folders or the phantom.
+def load_dataset(
+    config: DataConfig, seed: int, task: Task, progress: Callable[[int, int], None] | None = None
+) -> Dataset:
+    """Read or render all images, uint8 RGB [N, size, size, 3], in the order of the table, the folders or the phantom,
+    and for segmentation all masks.
 
     `seed` decides the phantom and a split by group that the source does not give. `progress`: called with the images
     done and the images in all. Raises `BadInput` with the first problem, the same bytes in two splits among them;
     `saadi check` lists them all.
     """
-    space, frames, found = list_frames(config, seed)
     if config.source == "phantom":
-        return make_phantom(config.phantom, config.size, seed, progress)
-    folder = data_folder(config)
+        list_frames(config, seed, task)
+        return make_phantom(config.phantom, config.size, seed, task, progress)
+    folder, scan = data_folder(config), scan_source(config, seed, task)
+    space, frames = scan.accept()
+    table = scan.classes
+    if table is None:
+        _refuse(training_problems(space, frames, str(folder), task))
     images = np.empty((len(frames), config.size, config.size, 3), np.uint8)
+    masks = np.empty(images.shape[:3], np.uint8) if table else None
     notes: list[str | None] = []
     digests: list[str] = []
 
-    def read(frame: Frame) -> tuple[NDArray[np.uint8], str | None, str]:
+    def read(frame: Frame) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, str | None, str]:
         path = folder / frame.file
-        return *read_image(path, config.size, config.square), file_digest(path)
+        image, note = open_rgb(path)
+        mask = None
+        if table:
+            mask = read_mask(folder / str(frame.mask), table, config.size, config.square, (path, image))
+        return np.asarray(to_square(image, config.size, config.square)), mask, note, file_digest(path)
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        for index, (image, note, digest) in enumerate(pool.map(read, frames)):
+        for index, (image, mask, note, digest) in enumerate(pool.map(read, list(frames))):
             images[index] = image
+            if masks is not None and mask is not None:
+                masks[index] = mask
+                frames[index] = replace(frames[index], labels=shown(mask, space))
             notes.append(note)
             digests.append(digest)
             if progress:
@@ -136,4 +158,6 @@ def load_dataset(config: DataConfig, seed: int, progress: Callable[[int, int], N
     across, _ = duplicates(frames, digests)
     if across:
         raise BadInput(f"{folder}: {across[0]}")
-    return Dataset(space, tuple(frames), images, (*found, *summarise(notes)))
+    if table:
+        _refuse(training_problems(space, frames, str(folder), task))
+    return Dataset(space, tuple(frames), images, (*scan.notes, *summarise(notes)), masks)

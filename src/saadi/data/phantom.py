@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from saadi.config import PhantomConfig
 from saadi.data import Dataset
 from saadi.errors import BadInput
-from saadi.records import SPLITS, Frame, LabelSpace, Split, by_label
+from saadi.records import SPLITS, Frame, LabelSpace, Split, Task, by_label
 from saadi.seeds import numpy_rng
 from saadi.worlds.phantom import DIFFICULTY, INSTRUMENTS
 from saadi.worlds.scene import Look, draw_look, render
@@ -63,26 +64,36 @@ def _train_frames(config: PhantomConfig, seed: int) -> list[Frame]:
         spread = min(patients, max(LEAST, math.ceil(MOST_PATIENTS * patients * count / counts[0])))
         for i in range(count):
             patient = order[(start + i % spread) % patients]
-            frames.append(Frame(f"train/{len(frames):06d}.png", name, f"train-{patient:02d}", "train"))
+            frames.append(Frame(f"train/{len(frames):06d}.png", (name,), f"train-{patient:02d}", "train"))
         start += spread
     return frames
 
 
 def _balanced_frames(split: Split, total: int, patients: int) -> list[Frame]:
     """Classes in turn, and patients in turn after each round of the classes."""
+    count, names = len(SPACE), SPACE.names
     return [
-        Frame(f"{split}/{i:06d}.png", SPACE.names[i % len(SPACE)], f"{split}-{i // len(SPACE) % patients:02d}", split)
+        Frame(f"{split}/{i:06d}.png", (names[i % count],), f"{split}-{i // count % patients:02d}", split)
         for i in range(total)
     ]
 
 
-def phantom_frames(config: PhantomConfig, seed: int) -> list[Frame]:
-    """All frames, unrendered, in the order train, val, test. `file` is a name only: the phantom lies on no disk."""
-    return [
+def phantom_space(task: Task) -> LabelSpace:
+    """The instruments in the order of their frequency in train; for segmentation, after the background."""
+    return LabelSpace(("background", *SPACE.names), background=True) if task == "segmentation" else SPACE
+
+
+def phantom_frames(config: PhantomConfig, seed: int, task: Task) -> list[Frame]:
+    """All frames, unrendered, in the order train, val, test; each shows one instrument, whatever the task.
+
+    `file` and, for segmentation, `mask` are names only: the phantom lies on no disk.
+    """
+    frames = [
         *_train_frames(config, seed),
         *_balanced_frames("val", config.val, config.patients[1]),
         *_balanced_frames("test", config.test, config.patients[2]),
     ]
+    return [replace(frame, mask=f"masks/{frame.file}") for frame in frames] if task == "segmentation" else frames
 
 
 def _look(seed: int, patient: str) -> Look:
@@ -90,25 +101,29 @@ def _look(seed: int, patient: str) -> Look:
 
 
 def make_phantom(
-    config: PhantomConfig, size: int, seed: int, progress: Callable[[int, int], None] | None = None
+    config: PhantomConfig, size: int, seed: int, task: Task, progress: Callable[[int, int], None] | None = None
 ) -> Dataset:
     """Render the whole phantom; images uint8 RGB [N, size, size, 3], about 100 a second at 64 pixels.
 
-    Classes are in the order of `INSTRUMENTS`, which is that of their frequency in train. `progress`: called with the
-    images made and the images in all. Raises `BadInput` as `long_tail` does.
+    The images are the same for every task. For segmentation they have masks: the instrument, shaft and tip, where it is
+    visible. `progress`: called with the images made and the images in all. Raises `BadInput` as `long_tail` does.
     """
-    frames = phantom_frames(config, seed)
+    space, frames = phantom_space(task), phantom_frames(config, seed, task)
     looks = {patient: _look(seed, patient) for patient in {frame.group for frame in frames}}
     images = np.empty((len(frames), size, size, 3), np.uint8)
+    masks = np.empty(images.shape[:3], np.uint8) if task == "segmentation" else None
     done = 0
     for split in SPLITS:
         for index, frame in enumerate(frame for frame in frames if frame.split == split):
             rng = numpy_rng(seed, "phantom", split, index)
-            images[done] = render(INSTRUMENTS[SPACE.id(frame.label)], looks[frame.group], rng, size, DIFFICULTY).image
+            scene = render(INSTRUMENTS[SPACE.id(frame.label)], looks[frame.group], rng, size, DIFFICULTY)
+            images[done] = scene.image
+            if masks is not None:
+                masks[done] = np.where(scene.tool > 0, space.id(frame.label), 0)
             done += 1
             if progress:
                 progress(done, len(frames))
-    return Dataset(SPACE, tuple(frames), images)
+    return Dataset(space, tuple(frames), images, masks=masks)
 
 
 def oracle_images(count: int, size: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

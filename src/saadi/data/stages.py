@@ -1,12 +1,14 @@
-"""Stage 0 in a run's folder: the real images, once, as one mapped array."""
+"""Stage 0 in a run's folder: the real images and their masks, once, as mapped arrays."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from saadi.data import Dataset
 from saadi.data.load import load_dataset
@@ -29,24 +31,34 @@ def prepare_data(run: Run) -> Dataset:
     config = run.config
 
     def make(folder: Path, progress: Progress) -> None:
-        dataset = load_dataset(config.data, config.seed, progress)
+        dataset = load_dataset(config.data, config.seed, config.task, progress)
         save_array(folder / "images.npy", dataset.images)
+        if dataset.masks is not None:
+            save_array(folder / "masks.npy", dataset.masks)
         write_records(folder / "frames.jsonl", dataset.frames)
-        write_atomic(folder / "space.json", json.dumps({"names": dataset.space.names, "notes": dataset.notes}))
+        write_atomic(folder / "space.json", json.dumps(asdict(dataset.space) | {"notes": dataset.notes}))
 
     code = phantom_code() if config.data.source == "phantom" else None
-    return read_data(run.stage("data", make, settings=[config.data.model_dump(mode="json"), config.seed, code]))
+    settings = [config.task, config.data.model_dump(mode="json"), config.seed, code]
+    return read_data(run.stage("data", make, settings=settings))
 
 
 def read_data(folder: Path) -> Dataset:
     """The data of a run."""
-    space = json.loads((folder / "space.json").read_text(encoding="utf-8"))
+    kept = json.loads((folder / "space.json").read_text(encoding="utf-8"))
+    space = LabelSpace(tuple(kept["names"]), kept["background"])
     return Dataset(
-        space=LabelSpace(tuple(space["names"])),
+        space=space,
         frames=tuple(read_records(folder / "frames.jsonl", Frame)),
-        images=np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False),
-        notes=tuple(space["notes"]),
+        images=_mapped(folder / "images.npy"),
+        notes=tuple(kept["notes"]),
+        masks=_mapped(folder / "masks.npy") if space.background else None,
     )
+
+
+def _mapped(path: Path) -> NDArray[np.uint8]:
+    array: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
 
 
 def data_of(context: Context) -> Dataset:

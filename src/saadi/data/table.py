@@ -1,4 +1,4 @@
-"""The folder contract: `images/` and a `labels.csv` with `file,label,group,split`; and the checks all sources share."""
+"""The folder contract: `images/`, `labels.csv` with a row an image, and for segmentation `masks/`, `classes.json`."""
 
 from __future__ import annotations
 
@@ -9,32 +9,43 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from saadi.data.classes import ClassTable, check_label, read_classes
 from saadi.data.images import find_outside
 from saadi.errors import BadInput
-from saadi.records import SPLITS, Frame, LabelSpace, Split
+from saadi.records import SPLITS, Frame, LabelSpace, Split, Task
 
-COLUMNS = ("file", "label", "group", "split")
-LONGEST_LABEL = 60
+COLUMNS: dict[Task, tuple[str, ...]] = {
+    "classification": ("file", "label", "group", "split"),
+    "segmentation": ("file", "mask", "group", "split"),
+    "presence": ("file", "group", "split"),
+}
+NO_CLASSES = LabelSpace(())
+HAS = "has_"
+"""What the columns of presence begin with."""
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What a data folder says it holds. `problems`: one line each; `frames`: those whose files exist."""
+    """What a data folder says it holds. `problems`: one line each; `frames`: those whose files exist, `absent`: the
+    others; `classes`: how to read the masks of segmentation, which alone know the labels of its frames."""
 
     frames: tuple[Frame, ...] = ()
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    space: LabelSpace = NO_CLASSES
+    classes: ClassTable | None = None
+    absent: tuple[Frame, ...] = ()
 
     def accept(self) -> tuple[LabelSpace, list[Frame]]:
-        """The classes, sorted by name, and the frames. Raises `BadInput` with the first problem."""
+        """The classes and the frames. Raises `BadInput` with the first problem."""
         if self.problems:
             raise BadInput(self.problems[0])
-        return label_space(self.frames), list(self.frames)
+        return self.space, list(self.frames)
 
 
 def label_space(frames: Iterable[Frame]) -> LabelSpace:
     """The classes that occur, sorted by name."""
-    return LabelSpace(tuple(sorted({frame.label for frame in frames})))
+    return LabelSpace(tuple(sorted({label for frame in frames for label in frame.labels})))
 
 
 def parse_split(text: str) -> Split:
@@ -47,12 +58,13 @@ def parse_split(text: str) -> Split:
 
 
 def read_rows(
-    path: Path, required: Sequence[str], optional: Sequence[str] = ()
+    path: Path, required: Sequence[str], optional: Sequence[str] = (), prefix: str | None = None
 ) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
     """Rows of a CSV file, by line number (the header is 1), with the named columns only, and problems, one line each.
 
-    A byte order mark, CRLF, blank lines, blanks around a value and further columns are tolerated. An `optional` column
-    is in the rows if it is in the header. A row in which a value is empty or not printable is a problem and left out.
+    A byte order mark, CRLF, blank lines, blanks around a value and further columns are tolerated. An `optional` column,
+    or one that begins with `prefix`, is in the rows if it is in the header. A row in which a value is empty or not
+    printable is a problem and left out.
     """
     rows: list[tuple[int, dict[str, str]]] = []
     problems: list[str] = []
@@ -60,7 +72,8 @@ def read_rows(
         with path.open(encoding="utf-8-sig", newline="") as handle:
             reader = csv.reader(handle)
             header = [name.strip() for name in next(reader, [])]
-            columns = [name for name in (*required, *optional) if name in header]
+            more = dict.fromkeys(name for name in header if prefix and name.startswith(prefix))
+            columns = [name for name in (*required, *optional, *more) if name in header]
             if not set(required) <= set(columns):
                 lacking = ", ".join(name for name in required if name not in header)
                 found = ", ".join(header) or "nothing"
@@ -96,37 +109,6 @@ def read_rows(
     return rows, problems
 
 
-def check_label(label: str) -> str | None:
-    """What is wrong with a class name, or None: it goes into prompts and file names."""
-    if not label.isprintable():
-        return f"label {label!r:.80} holds control characters; remove them"
-    if len(label) > LONGEST_LABEL:
-        return f"label {label[:20]!r}... has {len(label)} characters; use at most {LONGEST_LABEL}"
-    return None
-
-
-def check_frames(frames: Sequence[Frame], where: str) -> list[str]:
-    """Problems of a set of frames as a whole: groups in two splits, one class only, classes without training images."""
-    problems: list[str] = []
-    first: dict[str, dict[Split, str]] = {}
-    for frame in frames:
-        first.setdefault(frame.group, {}).setdefault(frame.split, frame.file)
-    for group, splits in first.items():
-        if len(splits) > 1:
-            seen = " and ".join(f"{split} ({file})" for split, file in splits.items())
-            problems.append(f"{where}: group {group} is in {seen}; put all images of a group into one split")
-    names = label_space(frames).names
-    if len(names) == 1:
-        problems.append(f"{where}: only one class ({names[0]}); at least two are needed")
-    trained = {frame.label for frame in frames if frame.split == "train"}
-    problems += [
-        f"{where}: class {name} has no training images; move a group that shows it into train, or leave the class out"
-        for name in names
-        if name not in trained
-    ]
-    return problems
-
-
 def check_folder(folder: Path) -> str | None:
     """What is wrong with a data folder, or None."""
     try:
@@ -148,38 +130,71 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def scan_table(folder: Path) -> Scan:
+def _labels(values: dict[str, str], task: Task) -> tuple[str, ...]:
+    """The classes a row names; of segmentation none, since the masks say them. Raises `BadInput`."""
+    if task == "classification":
+        if problem := check_label(values["label"]):
+            raise BadInput(problem)
+        return (values["label"],)
+    for name, value in values.items():
+        if name.startswith(HAS) and value not in ("0", "1"):
+            raise BadInput(f"{name} is {value!r:.40}; use 1 for an image that shows it, else 0")
+    return tuple(name.removeprefix(HAS) for name, value in values.items() if name.startswith(HAS) and value == "1")
+
+
+def _has_columns(table: Path, columns: Sequence[str]) -> tuple[LabelSpace, list[str]]:
+    """The classes of presence, in the order of their columns, and problems."""
+    names = tuple(name.removeprefix(HAS) for name in columns if name.startswith(HAS))
+    if not names:
+        return NO_CLASSES, [f"{table}: no column says what an image shows; name one has_<class> for each class"]
+    problems = [f"{table}: column {HAS} names no class; rename it"] if "" in names else []
+    return LabelSpace(names), problems + [f"{table}: {problem}" for name in names if (problem := check_label(name))]
+
+
+def scan_table(folder: Path, task: Task) -> Scan:
     """Read `labels.csv` in a data folder and collect every problem rather than the first. Opens no image.
 
-    Problems: a missing folder, table, column, value or file; an unknown split; a file listed twice or outside the
-    folder; a group in two splits; only one class; a class without training images.
+    Classes are sorted by name (classification), in the order of their columns (presence), or those of `classes.json`
+    (segmentation), whose frames have no labels yet. Problems: a missing folder, table, column, value or file; an
+    unknown split or mark; an image or a mask listed twice or outside the folder; what `read_classes` refuses.
     """
     if problem := check_folder(folder):
         return Scan(problems=(problem,))
     table = folder / "labels.csv"
-    rows, problems = read_rows(table, COLUMNS)
+    rows, problems = read_rows(table, COLUMNS[task], prefix=HAS if task == "presence" else None)
+    space, classes = NO_CLASSES, None
+    if task == "segmentation":
+        classes, more = read_classes(folder / "classes.json")
+        space, problems = classes.space if classes else space, more + problems
+    elif task == "presence" and rows:
+        space, more = _has_columns(table, list(rows[0][1]))
+        problems = more + problems
     frames: list[Frame] = []
     seen: dict[str, int] = {}
     for row, values in rows:
-        file = posixpath.normpath(values["file"])
+        paths = {kind: posixpath.normpath(values[kind]) for kind in ("file", "mask") if kind in values}
         try:
-            find_outside(folder / file, folder)
-            if file in seen:
-                raise BadInput(f"{file} is listed in row {seen[file]} already; keep one")
-            if problem := check_label(values["label"]):
-                raise BadInput(problem)
-            frame = Frame(file, values["label"], values["group"], parse_split(values["split"]))
+            for kind, path in paths.items():
+                find_outside(folder / path, folder)
+                if path in seen:
+                    again = "keep one" if kind == "file" else "each image has a mask of its own"
+                    raise BadInput(f"{path} is listed in row {seen[path]} already; {again}")
+            labels, split = _labels(values, task), parse_split(values["split"])
         except BadInput as error:
             problems.append(f"{table}, row {row}: {error}")
             continue
-        seen[file] = row
-        frames.append(frame)
-    present = [frame for frame in frames if is_file(folder / frame.file)]
-    if len(present) < len(frames):
-        there = set(present)
-        lost = next(frame.file for frame in frames if frame not in there)
-        problems.append(
-            f"{table}, row {seen[lost]}: {lost} is not in {folder} ({len(frames) - len(present)} of {len(frames)} "
-            "files are missing); `file` is relative to that folder"
-        )
-    return Scan(tuple(present), (*problems, *check_frames(frames, str(table))))
+        seen |= dict.fromkeys(paths.values(), row)
+        frames.append(Frame(paths["file"], labels, values["group"], split, paths.get("mask")))
+    gone: set[str] = set()
+    for kind in ("file", "mask"):
+        if lost := [path for frame in frames if (path := getattr(frame, kind)) and not is_file(folder / path)]:
+            problems.append(
+                f"{table}, row {seen[lost[0]]}: {lost[0]} is not in {folder} ({len(lost)} of {len(frames)} {kind}s are "
+                f"missing); `{kind}` is relative to that folder"
+            )
+            gone |= set(lost)
+    absent = tuple(frame for frame in frames if {frame.file, frame.mask} & gone)
+    present = tuple(frame for frame in frames if not {frame.file, frame.mask} & gone)
+    if task == "classification":
+        space = label_space(present)
+    return Scan(present, tuple(problems), space=space, classes=classes, absent=absent)

@@ -69,7 +69,7 @@ def final_set(
     same, so that two arms differ by their models, not by the luck of the draw. What is drawn here, and not from the
     pool, is listed in `drawn.jsonl`.
     """
-    names = sampler.space.names
+    names = sampler.space.asked
     picks = budget > per_class * len(names)
 
     def make(folder: Path, progress: Progress) -> None:

@@ -157,7 +157,7 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
     steps = config.evaluation.classifier.steps
     results = {
         "schema": SCHEMA,
-        "task": "classification",
+        "task": run.config.task,
         "name": run.folder.name,
         "final": final,
         "split": split,
@@ -211,12 +211,14 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
 
 
 def split_digest(data: Dataset, split: Split) -> str:
-    """SHA-256 of a split, image by image: names, labels, groups and pixels."""
+    """SHA-256 of a split, image by image: names, labels, groups, pixels and masks."""
     found = hashlib.sha256()
-    for frame, image in zip(data.frames, data.images, strict=True):
+    arrays = [data.images] if data.masks is None else [data.images, data.masks]
+    for row, frame in enumerate(data.frames):
         if frame.split == split:
             found.update(json.dumps(vars(frame), sort_keys=True).encode())
-            found.update(np.ascontiguousarray(image).tobytes())
+            for array in arrays:
+                found.update(np.ascontiguousarray(array[row]).tobytes())
     return found.hexdigest()
 
 

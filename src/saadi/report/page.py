@@ -72,7 +72,7 @@ def grids(run: Run) -> list[dict[str, Any]]:
     agreement = {arm: row.get("judge_by_class", {}) for arm, row in run.results.get("synthetic", {}).items()}
     out = []
     for label in run.classes:
-        real = [k for k, frame in enumerate(run.frames) if frame.label == label and frame.split == "train"]
+        real = [k for k, frame in enumerate(run.frames) if label in frame.labels and frame.split == "train"]
         tiles = [run.real(real[k]) for k in _spread(len(real))]
         image = figures.sprite(tiles, 3) if tiles else None
         cells: list[dict[str, Any]] = [{"title": "real", "image": image, "seen": {}}]

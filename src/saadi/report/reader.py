@@ -53,8 +53,8 @@ class Run:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Training images by class."""
-        return {c: sum(f.label == c and f.split == "train" for f in self.frames) for c in self.classes}
+        """Training images that show a class."""
+        return {c: sum(c in f.labels and f.split == "train" for f in self.frames) for c in self.classes}
 
     def real(self, index: object) -> Pixels | None:
         """A real image [S, S, 3] by its row; None if there is no such row."""
@@ -142,13 +142,14 @@ def read_run(folder: Path) -> Run:
     values = yaml.safe_load(config)
     planned = values.get("rounds") if isinstance(values, dict) else None
     found = (re.fullmatch(r"round-(\d+)", path.name) for path in folder.iterdir())
+    space = read_json(folder / "data/space.json")
     rounds = tuple(_round(folder, k) for k in sorted(int(match[1]) for match in found if match))
     return Run(
         folder=folder,
         config=config,
         planned=planned if isinstance(planned, int) else len(rounds),
         results=read_json(folder / "results.json"),
-        classes=tuple(read_json(folder / "data/space.json").get("names", ())),
+        classes=tuple(space.get("names", ()))[bool(space.get("background")) :],
         frames=_records(folder / "data/frames.jsonl", Frame),
         images=_images(folder / "data/images.npy"),
         rounds=rounds,
