@@ -97,6 +97,9 @@ class LayoutConfig(Part):
     shift: Fraction = Field(0.15, description="how far an object is moved, at most")
     scale: float = Field(1.25, ge=1.0, description="how many times larger or smaller it becomes, at most")
     turn: float = Field(20.0, ge=0.0, le=180.0, description="how far it is turned, degrees, at most")
+    things: tuple[str, ...] = Field(
+        (), description="classes that may be moved, and are replaced where another is; none named: all but background"
+    )
     outside: Fraction = Field(0.1, description="weight of the denoising error outside the region; 1 inside")
 
 
@@ -204,6 +207,7 @@ class RunConfig(Part):
     threads: int = Field(0, ge=0, description="CPU threads; 0: all. Results are equal only for equal threads")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
     data: DataConfig = DataConfig()
+    layouts: LayoutConfig = LayoutConfig()
     base: BaseConfig = BaseConfig()
     sampling: SamplingConfig = SamplingConfig()
     critic: CriticConfig = CriticConfig()

@@ -16,15 +16,14 @@ from numpy.typing import NDArray
 
 from saadi.config import RunConfig, load_config
 from saadi.data import Dataset
+from saadi.data.conditions import conditions_of
 from saadi.data.stages import read_data
-from saadi.diffusion.drawing import draw
-from saadi.diffusion.generator import encode_prompts
-from saadi.diffusion.stages import model_at, prompts_of, save_png
+from saadi.diffusion.painting import Painter, save_png
 from saadi.errors import BadInput
 from saadi.evaluation.memorisation import near_copies
 from saadi.features import load_embedder, nearest_mirrored
 from saadi.foundation import foundation_folder
-from saadi.records import read_json, write_atomic
+from saadi.records import LabelSpace, Sample, Task, read_json, write_atomic
 from saadi.report.wording import estimate
 from saadi.runtime import prepare_runtime
 from saadi.seeds import seed_of
@@ -104,8 +103,8 @@ def sample_run(
         raise BadInput(f"--class {label}: unknown; this run has {', '.join(data.space.asked)}")
     with _appearing(out) as place:
         is_copy = _none_is_a_copy if keep_copies else _copy_detector(folder, data)
-        images, held_back = _draw_new(Run(folder, config), data, label, count, round_, seed, is_copy)
-        _write_set(place, images, label, f"synthetic-round-{round_}")
+        samples, images, masks, held_back = _draw_new(Run(folder, config), label, count, round_, seed, is_copy)
+        _write_set(place, data.space, samples, images, masks, config.task, f"synthetic-round-{round_}")
     return {
         "written": len(images),
         "asked": count,
@@ -145,37 +144,62 @@ def _appearing(out: Path) -> Iterator[Path]:
 
 
 def _draw_new(
-    run: Run, data: Dataset, label: str, count: int, round_: int, seed: int, is_copy: IsCopy
-) -> tuple[list[Images], int]:
-    """Up to `count` images [S, S, 3] of a class that are no copies, and how many copies were held back."""
-    model = model_at(run.folder, run.config, [f"round-{k}/adapter" for k in range(1, round_ + 1)])
-    embedding = encode_prompts(model, [prompts_of(run.config, data.space)[data.space.id(label)], ""])
-    kept: list[Images] = []
+    run: Run, label: str, count: int, round_: int, seed: int, is_copy: IsCopy
+) -> tuple[list[Sample], list[Images], list[Images], int]:
+    """Up to `count` samples of a class that are no copies, their images [S, S, 3], for segmentation their masks [S, S],
+    and how many copies were held back."""
+    painter = Painter.open(run.folder, run.config, [f"round-{k}/adapter" for k in range(1, round_ + 1)])
+    condition = conditions_of(run.config, painter.train, f"sample-{seed}")
+    samples: list[Sample] = []
+    pixels: list[Images] = []
+    masks: list[Images] = []
     held_back = tried = 0
     size = min(run.config.sampling.batch, count)
-    while len(kept) < count and tried < MAX_TRIES * count:
-        seeds = [seed_of("sample", seed, label, round_, index) for index in range(tried, tried + size)]
+    while len(samples) < count and tried < MAX_TRIES * count:
+        numbers = range(tried, tried + size)
         tried += size
-        blank, wanted = embedding[1:], embedding[:1].expand(size, -1, -1)
-        images = np.stack(list(draw(model, wanted, blank, seeds, run.config.sampling)))
+        drawn = [
+            Sample("", condition(label, k), round_, seed_of("sample", seed, label, round_, k), "") for k in numbers
+        ]
+        images, maps = painter.paint(drawn)
         copies = is_copy(images)
         held_back += int(copies.sum())
-        kept += list(images[~copies])
-    return kept[:count], held_back
+        kept = np.flatnonzero(~copies)
+        samples += [drawn[row] for row in kept]
+        pixels += list(images[kept])
+        masks += [] if maps is None else list(maps[kept])
+    return samples[:count], pixels[:count], masks[:count], held_back
 
 
-def _write_set(folder: Path, images: Sequence[Images], label: str, group: str) -> None:
-    """Images of one class with a table that saadi reads and one that `load_dataset("imagefolder")` does."""
-    names = [f"images/{label.replace('/', '-')}-{i:05d}.png" for i in range(len(images))]
-    (folder / "images").mkdir()
-    for name, image in zip(names, images, strict=True):
-        save_png(folder / name, image)
+def _write_set(
+    folder: Path, space: LabelSpace, samples: Sequence[Sample], images: Sequence[Images], masks: Sequence[Images],
+    task: Task, group: str,
+) -> None:  # fmt: skip
+    """Samples in the form that saadi reads as data of the task, and a table for `load_dataset("imagefolder")`."""
+    names = [f"{sample.label.replace('/', '-')}-{i:05d}.png" for i, sample in enumerate(samples)]
+    for kind, pixels in (("images", images), ("masks", masks)):
+        if pixels:
+            (folder / kind).mkdir()
+        for name, image in zip(names, pixels, strict=bool(pixels)):
+            save_png(folder / kind / name, image)
+    columns = {"file": [f"images/{name}" for name in names]}
+    if task == "classification":
+        columns["label"] = [sample.label for sample in samples]
+    if task == "segmentation":
+        columns["mask"] = [f"masks/{name}" for name in names]
+        write_atomic(folder / "classes.json", json.dumps(dict(enumerate(space.names)), indent=1) + "\n")
+    columns |= {"group": [group] * len(names), "split": ["train"] * len(names)}
+    if task == "presence":
+        shown = [sample.condition.labels for sample in samples]
+        columns |= {f"has_{name}": [str(int(name in labels)) for labels in shown] for name in space.names}
     table = io.StringIO()
-    rows = [("file", "label", "group", "split"), *((name, label, group, "train") for name in names)]
-    csv.writer(table, lineterminator="\n").writerows(rows)
+    csv.writer(table, lineterminator="\n").writerows([tuple(columns), *zip(*columns.values(), strict=True)])
     write_atomic(folder / "labels.csv", table.getvalue())
-    metadata = [json.dumps({"file_name": name, "label": label}) + "\n" for name in names]
-    write_atomic(folder / "metadata.jsonl", "".join(metadata))
+    rows = [
+        {"file_name": file, "label": sample.label, "labels": list(sample.condition.labels)}
+        for file, sample in zip(columns["file"], samples, strict=True)
+    ]
+    write_atomic(folder / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _none_is_a_copy(images: Images) -> NDArray[np.bool_]:

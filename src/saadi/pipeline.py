@@ -14,7 +14,8 @@ from saadi.config import RunConfig
 from saadi.critics.stages import draw_candidates, fit_critics, pair_candidates, score_candidates
 from saadi.data.stages import prepare_data
 from saadi.diffusion.drawing import unet_passes
-from saadi.diffusion.stages import Sampler, train_base
+from saadi.diffusion.painting import Sampler
+from saadi.diffusion.stages import train_base
 from saadi.evaluation.arms import Arm, control_arm, final_set, unpicked
 from saadi.evaluation.images import measure_images
 from saadi.evaluation.results import shares_of, write_results

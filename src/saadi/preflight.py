@@ -14,7 +14,7 @@ from saadi.config import RunConfig
 from saadi.critics.networks import architecture
 from saadi.data.load import list_frames
 from saadi.diffusion.base import prompt_table
-from saadi.diffusion.stages import open_start, prompts_of
+from saadi.diffusion.stages import open_start
 from saadi.errors import BadInput
 from saadi.evaluation.fidelity import NEIGHBOURS
 from saadi.foundation import foundation_folder
@@ -133,7 +133,7 @@ def _check_base(config: RunConfig, space: LabelSpace) -> None:
     if config.base.from_scratch and config.base.model != "tiny":
         raise BadInput(f"base.from_scratch: is for tiny only, and base.model is {config.base.model}; unset one of them")
     generator = open_start(config, space.names)
-    prompt_table(generator, prompts_of(config, space))
+    prompt_table(generator, [prompt_of(config, [name]) for name in space.names])
     total, kind = len(generator.schedule.alpha_bar), generator.schedule.prediction
     if config.sampling.steps > total:
         raise BadInput(f"sampling.steps: {config.sampling.steps}, but the model's schedule has {total} steps")

@@ -68,6 +68,13 @@ class Condition:
     frame: int | None = None
     donor: int | None = None
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """The rows of frame and donor. Raises `ValueError` for a condition of text to image."""
+        if self.frame is None or self.donor is None:
+            raise ValueError(f"condition {self.id} has no frame to paint on")
+        return self.frame, self.donor
+
     @classmethod
     def of(cls, label: str) -> Condition:
         """One class, and nothing else: text to image."""
@@ -156,7 +163,7 @@ def write_records(path: Path, records: Iterable[Any]) -> None:
 
 def to_record(values: dict[str, Any], kind: type[Record]) -> Record:
     """A record from what `dataclasses.asdict` and JSON made of it. Raises `TypeError` where the fields are others."""
-    fitting = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    fitting: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     if isinstance(values.get("condition"), dict):
         fitting["condition"] = to_record(values["condition"], Condition)
     return kind(**fitting)

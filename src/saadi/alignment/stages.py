@@ -15,9 +15,11 @@ from saadi.critics.stages import Critic
 from saadi.data import Dataset
 from saadi.diffusion.base import train_denoiser
 from saadi.diffusion.generator import Generator, encode_prompts
+from saadi.diffusion.lessons import anchors_of, prompt_of, sample_images
 from saadi.diffusion.lora import add_adapter, save_adapter
 from saadi.diffusion.objective import Clean
-from saadi.diffusion.stages import model_at, read_images
+from saadi.diffusion.painting import read_images
+from saadi.diffusion.stages import model_at
 from saadi.preferences import hold_out
 from saadi.records import Pair, Sample, Score, write_atomic
 from saadi.seeds import seed_of

@@ -18,7 +18,7 @@ from saadi.critics.crossfit import CrossFitted, deal_folds, fit_member
 from saadi.data import Dataset
 from saadi.data.phantom import oracle_images
 from saadi.data.stages import data_of
-from saadi.diffusion.stages import Sampler, read_images
+from saadi.diffusion.painting import Sampler, read_images
 from saadi.features import Embedder, load_embedder, nearest_mirrored
 from saadi.foundation import backbone_path, foundation_folder
 from saadi.preferences import make_pairs, score

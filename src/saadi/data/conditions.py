@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from saadi.config import RunConfig
-from saadi.data import Dataset
-from saadi.data.layouts import IGNORE, Layout, make_layout
+from saadi.data import IGNORE, Dataset
+from saadi.data.layouts import Layout, make_layout
 from saadi.records import Condition
 from saadi.seeds import numpy_rng
 
@@ -24,14 +24,13 @@ def things_of(config: RunConfig, train: Dataset) -> list[int]:
 def layout_of(config: RunConfig, train: Dataset, condition: Condition, cell: int) -> Layout:
     """The layout of a condition. What a replaced thing hid is background where all classes are things, else unknown."""
     assert train.masks is not None
-    assert condition.frame is not None
-    assert condition.donor is not None
+    frame, donor = condition.place
     things = things_of(config, train)
     return make_layout(
         numpy_rng(config.seed, "layout", condition.id),
-        np.asarray(train.masks[condition.frame]),
+        np.asarray(train.masks[frame]),
         train.space.id(condition.label),
-        None if condition.donor == condition.frame else np.asarray(train.masks[condition.donor]),
+        None if donor == frame else np.asarray(train.masks[donor]),
         things,
         config.layouts,
         cell,

@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from saadi.config import LayoutConfig
-
-IGNORE = 255
-"""In id maps: nothing is known of this pixel."""
+from saadi.data import IGNORE
 
 Mask = NDArray[np.bool_]
 Ids = NDArray[np.uint8]

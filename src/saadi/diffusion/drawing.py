@@ -42,7 +42,7 @@ def decode_latents(generator: Generator, latents: Tensor) -> NDArray[np.uint8]:
     """Images [N, S, S, 3] uint8 of latents [N, C, h, w] as `encode_images` gives them."""
     scale = generator.vae.config.scaling_factor
     with evaluating(generator.vae):
-        parts = [generator.vae.decode(part / scale).sample for part in latents.split(_ENCODE_BATCH)]
+        parts = [generator.vae.decode(part / scale).sample for part in torch.split(latents, _ENCODE_BATCH)]
     pixels = torch.cat(parts).float().clamp(-1, 1).permute(0, 2, 3, 1).cpu().numpy()
     return ((pixels + 1) * 127.5 + 0.5).astype(np.uint8)
 

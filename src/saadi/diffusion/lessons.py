@@ -60,13 +60,15 @@ def lessons_of(config: RunConfig, generator: Generator, train: Dataset) -> Lesso
         several = [replace(one, id=f"{one.id}-{k}") for k in range(max(1, LAYOUTS // len(own))) for one in own]
         passes = [layout_of(config, train, one, generator.cell).passes[-1] for one in several]
         rows = [row for row, one in enumerate(passes) if one.region.any()]  # no background, no region of it
-        images = train.images[[several[row].frame for row in rows]]
+        images = train.images[[several[row].place[0] for row in rows]]
         labels = np.array([space.id(several[row].label) for row in rows])
         prompts = [prompt_of(config, [name]) for name in space.names]
         known = painted(config, generator, [passes[row] for row in rows], images)
         return Lessons(known.to("cpu"), labels, prompts)
     shown = [frame.labels for frame in train.frames]
-    sets = [(name,) for name in space.names] if config.task == "classification" else sorted(set(shown))
+    sets: list[tuple[str, ...]] = [(name,) for name in space.names]
+    if config.task == "presence":
+        sets = sorted(set(shown))
     labels = np.array([sets.index(one) for one in shown])
     known = Clean.whole(encode_images(generator, train.images))
     return Lessons(known.to("cpu"), labels, [prompt_of(config, one) for one in sets])

@@ -67,7 +67,7 @@ class Painter:
                 [prompt_of(self.config, sample.condition.labels) for sample in samples], seeds, None
             ), None
         layouts = [layout_of(self.config, self.train, sample.condition, self.model.cell) for sample in samples]
-        images = np.stack([self.train.images[sample.condition.frame] for sample in samples])
+        images = np.stack([self.train.images[sample.condition.place[0]] for sample in samples])
         for number in range(max(len(layout.passes) for layout in layouts)):
             rows = [row for row, layout in enumerate(layouts) if number < len(layout.passes)]
             passes = [layouts[row].passes[number] for row in rows]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from saadi.critics.stages import Critic
 from saadi.diffusion.drawing import unet_passes
-from saadi.diffusion.stages import Sampler
+from saadi.diffusion.painting import Sampler
 from saadi.records import Sample, by_label, read_records, write_records
 from saadi.store import Run
 from saadi.training import Progress

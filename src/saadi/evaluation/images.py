@@ -13,7 +13,7 @@ from saadi.config import RunConfig
 from saadi.critics.stages import Critic
 from saadi.data import Dataset
 from saadi.data.phantom import fresh_images
-from saadi.diffusion.stages import read_images
+from saadi.diffusion.painting import read_images
 from saadi.evaluation.arms import Arm
 from saadi.evaluation.fidelity import cosine_kid, precision_recall_coverage
 from saadi.evaluation.memorisation import memorised_by_class, memorised_share

@@ -31,11 +31,12 @@ def paste(run: Run, train: Dataset, condition: Condition, cell: int) -> tuple[Im
     arXiv:2012.07177). Where nothing is moved it is the frame as it is.
     """
     assert train.masks is not None
-    image, ids = np.asarray(train.images[condition.frame]), np.asarray(train.masks[condition.frame])
+    row, source = condition.place
+    image, ids = np.asarray(train.images[row]), np.asarray(train.masks[row])
     layout = layout_of(run.config, train, condition, cell)
     if layout.move is None:
         return image, ids
-    donor = np.asarray(train.images[condition.donor], np.float32)
+    donor = np.asarray(train.images[source], np.float32)
     turn, shift = layout.move[:, :2], layout.move[:, 2]
     pixels = np.stack(
         [ndimage.affine_transform(donor[..., k], turn, shift, order=1, mode="nearest") for k in range(3)], -1
@@ -78,7 +79,7 @@ def round_trip(run: Run, train: Dataset, conditions: Sequence[Condition]) -> Arm
 
     def frames() -> list[tuple[Images, Images]]:
         assert train.masks is not None
-        rows = [one.donor for one in conditions]
+        rows = [one.place[1] for one in conditions]
         generator = model_at(run.folder, run.config, [])
         images = decode_latents(generator, encode_images(generator, train.images[rows]))
         return list(zip(images, np.asarray(train.masks[rows]), strict=True))

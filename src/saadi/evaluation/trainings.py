@@ -16,7 +16,7 @@ from saadi.critics.classifier import Labelled, restore, train_classifier
 from saadi.critics.stages import save_classifier
 from saadi.data import Dataset
 from saadi.data.stages import data_of
-from saadi.diffusion.stages import read_images
+from saadi.diffusion.painting import read_images
 from saadi.evaluation.arms import Arm
 from saadi.preferences import log_softmax
 from saadi.records import Sample, Split, to_record
