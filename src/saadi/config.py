@@ -140,6 +140,9 @@ class PreferenceConfig(Part):
     criterion: str = Field("critic-loss", description="a registered criterion (saadi.preferences.CRITERIA)")
     candidates: int = Field(24, ge=2, description="samples a class and round, at first")
     max_candidates: int = Field(48, ge=2, description="samples a class and round, where winners are few")
+    draws: int = Field(
+        4, ge=2, description="samples of one condition, among which pairs are made, where a class has many conditions"
+    )
     pairs: Count = Field(16, description="pairs a class and round, at most")
     margin: float = Field(0.5, ge=0.0, description="least difference of scores within a pair")
     held_out: Fraction = Field(0.2, gt=0.0, description="share of the pairs kept for watching, never trained on")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from saadi.config import PreferenceConfig
 from saadi.errors import BadInput
-from saadi.records import Pair, Sample, Score, by_label
+from saadi.records import Pair, Sample, Score, by_condition, by_label
 from saadi.seeds import numpy_rng
 
 Array = NDArray[np.float64]
@@ -87,27 +87,31 @@ def score(name: str, samples: Sequence[Sample], logits: Array, labels: NDArray[n
 
 
 def make_pairs(samples: Sequence[Sample], scores: Sequence[Score], config: PreferenceConfig) -> list[Pair]:
-    """Best against worst within each class: the i-th best right sample beats the i-th worst sample.
+    """Best against worst within each condition: the i-th best right sample beats the i-th worst sample.
 
-    A winner must be right in absolute terms. A pair needs a margin of `config.margin` or more. No image is in two.
+    A winner must be right in absolute terms. A pair needs a margin of `config.margin` or more. No image is in two. Of a
+    class's pairs the `config.pairs` with the widest margins are kept.
     """
     score_of = {item.sample: item for item in scores}
     pairs: list[Pair] = []
-    for label, members in by_label(list(samples)).items():
+    for members in by_condition(samples).values():
         ranked = sorted(members, key=lambda sample: (-score_of[sample.id].value, sample.id))
         winners = [sample for sample in ranked if score_of[sample.id].right]
-        for winner, loser in zip(winners[: config.pairs], reversed(ranked), strict=False):
+        for winner, loser in zip(winners, reversed(ranked), strict=False):
             margin = score_of[winner.id].value - score_of[loser.id].value
             if margin < max(config.margin, 1e-9):
                 break
-            pairs.append(Pair(winner.id, loser.id, label, margin))
+            pairs.append(Pair(winner.id, loser.id, winner.label, margin))
     used: set[str] = set()
     unique = []
     for pair in pairs:
         if not {pair.winner, pair.loser} & used:
             unique.append(pair)
             used |= {pair.winner, pair.loser}
-    return unique
+    kept: list[Pair] = []
+    for own in by_label(unique).values():
+        kept += sorted(own, key=lambda pair: -pair.margin)[: config.pairs]
+    return kept
 
 
 Item = TypeVar("Item")

@@ -14,6 +14,7 @@ from saadi.config import RunConfig
 from saadi.critics.networks import architecture
 from saadi.data.load import list_frames
 from saadi.diffusion.base import prompt_table
+from saadi.diffusion.lessons import prompt_of
 from saadi.diffusion.stages import open_start
 from saadi.errors import BadInput
 from saadi.evaluation.fidelity import NEIGHBOURS

@@ -175,6 +175,14 @@ def read_records(path: Path, kind: type[Record]) -> list[Record]:
         return [to_record(json.loads(line), kind) for line in lines]
 
 
+def by_condition(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    """Samples grouped by what they were asked to show, in order of appearance."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.condition.id, []).append(sample)
+    return groups
+
+
 def by_label(records: Sequence[OfClass]) -> dict[str, list[OfClass]]:
     """Records grouped by their label, in order of appearance."""
     groups: dict[str, list[OfClass]] = {}

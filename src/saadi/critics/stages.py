@@ -16,13 +16,14 @@ from saadi.config import ClassifierConfig, RunConfig
 from saadi.critics.classifier import Classifier, Labelled, restore, train_classifier
 from saadi.critics.crossfit import CrossFitted, deal_folds, fit_member
 from saadi.data import Dataset
+from saadi.data.conditions import conditions_of
 from saadi.data.phantom import oracle_images
 from saadi.data.stages import data_of
 from saadi.diffusion.painting import Sampler, read_images
 from saadi.features import Embedder, load_embedder, nearest_mirrored
 from saadi.foundation import backbone_path, foundation_folder
 from saadi.preferences import make_pairs, score
-from saadi.records import Pair, Sample, Score, read_records, write_atomic, write_records
+from saadi.records import Condition, Pair, Sample, Score, read_records, write_atomic, write_records
 from saadi.runtime import device_of
 from saadi.seeds import seed_of
 from saadi.store import Run, file_digest
@@ -152,10 +153,14 @@ def _open(path: Path, config: ClassifierConfig, classes: int, device: torch.devi
 def draw_candidates(run: Run, sampler: Sampler, critic: Critic, round_: int, inputs: list[str]) -> list[Sample]:
     """Candidates of a round: as many for each class, then more where too few are right, up to the budget."""
     config = run.config.preferences
+    condition = conditions_of(run.config, critic.train, f"round-{round_}")
+
+    def asked(label: str, index: int) -> Condition:
+        return condition(label, index // config.draws)
 
     def make(folder: Path, progress: Progress) -> None:
         names = list(sampler.space.asked)
-        requests = [(label, index) for index in range(config.candidates) for label in names]
+        requests = [(asked(label, index), index) for index in range(config.candidates) for label in names]
         samples = sampler.draw(folder, requests, f"round-{round_}", progress, f"round-{round_}")
         drawn = config.candidates
         while drawn < config.max_candidates:
@@ -164,7 +169,7 @@ def draw_candidates(run: Run, sampler: Sampler, critic: Critic, round_: int, inp
                 right[sample.label] += judged.right
             short = [label for label in names if right[label] < config.pairs]
             more = min(config.candidates, config.max_candidates - drawn)
-            requests = [(label, index) for index in range(drawn, drawn + more) for label in short]
+            requests = [(asked(label, index), index) for index in range(drawn, drawn + more) for label in short]
             if not requests:
                 break
             samples += sampler.draw(folder, requests, f"round-{round_}", progress, f"round-{round_}")
@@ -172,7 +177,7 @@ def draw_candidates(run: Run, sampler: Sampler, critic: Critic, round_: int, inp
         write_records(folder / "samples.jsonl", samples)
 
     settings = [
-        {key: getattr(config, key) for key in ("candidates", "max_candidates", "pairs", "criterion")},
+        {key: getattr(config, key) for key in ("candidates", "max_candidates", "pairs", "criterion", "draws")},
         run.config.sampling.model_dump(mode="json"),
         list(sampler.adapters),
     ]

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saadi.critics.stages import Critic
+from saadi.data.conditions import conditions_of
 from saadi.diffusion.drawing import unet_passes
 from saadi.diffusion.painting import Sampler
-from saadi.records import Sample, by_label, read_records, write_records
+from saadi.records import Sample, by_condition, by_label, read_records, write_records
 from saadi.store import Run
 from saadi.training import Progress
 
@@ -43,11 +44,18 @@ def control_arm(model: str) -> Arm:
 def select_best(
     samples: Sequence[Sample], values: Sequence[float], right: Sequence[bool], per_class: int
 ) -> list[Sample]:
-    """The critic's pick (rejection sampling): the `per_class` best of each class, right ones first; ties by id."""
+    """The critic's pick (rejection sampling): the `per_class` best of each class, right ones first; ties by id.
+
+    Where a class has several conditions, each condition's best comes before any second best: easy layouts, which score
+    well however they are drawn, must not push out the others.
+    """
     rank = {s.id: (not r, -v, s.id) for s, v, r in zip(samples, values, right, strict=True)}
+    place: dict[str, int] = {}
+    for members in by_condition(samples).values():
+        place |= {s.id: k for k, s in enumerate(sorted(members, key=lambda sample: rank[sample.id]))}
     chosen: list[Sample] = []
     for members in by_label(list(samples)).values():
-        chosen += sorted(members, key=lambda sample: rank[sample.id])[:per_class]
+        chosen += sorted(members, key=lambda sample: (place[sample.id], rank[sample.id]))[:per_class]
     return chosen
 
 
@@ -69,11 +77,12 @@ def final_set(
     same, so that two arms differ by their models, not by the luck of the draw. What is drawn here, and not from the
     pool, is listed in `drawn.jsonl`.
     """
-    names = sampler.space.asked
+    names, condition = sampler.space.asked, conditions_of(run.config, critic.train, "set")
     picks = budget > per_class * len(names)
 
     def make(folder: Path, progress: Progress) -> None:
-        requests = [(names[i % len(names)], i // len(names)) for i in range(budget - len(pool))]
+        turns = [(names[i % len(names)], i // len(names)) for i in range(budget - len(pool))]
+        requests = [(condition(label, turn % per_class), turn) for label, turn in turns]
         drawn = sampler.draw(folder, requests, f"set-{name}", progress, noise)
         write_records(folder / "drawn.jsonl", drawn)
         samples = [*pool, *drawn]
