@@ -13,8 +13,8 @@ import torch
 from safetensors import safe_open
 
 from saadi.config import RunConfig
+from saadi.critics.architectures import architecture
 from saadi.critics.classifier import Labelled, train_classifier
-from saadi.critics.networks import architecture
 from saadi.data.load import list_frames
 from saadi.diffusion.generator import encode_prompts, unet_passes
 from saadi.diffusion.stages import open_start, start_folder

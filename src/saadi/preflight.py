@@ -11,7 +11,7 @@ import torch
 
 from saadi.alignment.objectives import OBJECTIVES
 from saadi.config import RunConfig
-from saadi.critics.networks import architecture
+from saadi.critics.architectures import architecture
 from saadi.data.load import list_frames
 from saadi.diffusion.base import prompt_table
 from saadi.diffusion.stages import open_start, prompts_of

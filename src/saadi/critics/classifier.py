@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from saadi.config import ClassifierConfig
-from saadi.critics.networks import architecture
+from saadi.critics.architectures import architecture
 from saadi.diffusion.base import class_probabilities
 from saadi.seeds import numpy_rng, seed_of, torch_rng
 from saadi.training import Progress, Recipe, evaluating, fit
