@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from saadi.config import ClassifierConfig, RunConfig
-from saadi.critics.classifier import Classifier, Labelled, restore, train_classifier
 from saadi.critics.crossfit import CrossFitted, deal_folds, fit_member
+from saadi.critics.downstream import Labelled, Network, restore, train_network
+from saadi.critics.tasks import TASKS
 from saadi.data import Dataset
 from saadi.data.phantom import oracle_images
 from saadi.data.stages import data_of
@@ -29,18 +30,13 @@ from saadi.store import Run, file_digest
 from saadi.training import Progress
 from saadi.workers import Context
 
+TASK = TASKS["classification"]
 
-def save_classifier(path: Path, model: Classifier) -> None:
+
+def save_network(path: Path, model: Network) -> None:
     """Weights as safetensors, the temperature in its metadata."""
     state = {name: tensor.contiguous() for name, tensor in model.net.state_dict().items()}
     save_file(state, path, {"temperature": repr(model.temperature)})
-
-
-def accuracy(model: Classifier, data: Dataset) -> float:
-    """Balanced accuracy, 0 .. 1, on real images: the mean recall over the classes that occur."""
-    labels = data.labels
-    right = model.logits(data.images).argmax(1) == labels
-    return float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class Critic:
     """The cross-fitted critic, the judge that takes no part in pairing, and the eyes that find the nearest patient."""
 
     crossfit: CrossFitted
-    judge: Classifier
+    judge: Network
     embedder: Embedder
     train: Dataset
     criterion: str
@@ -63,15 +59,20 @@ class Critic:
         """Features [N, D] of their mirror images: training shows the members these, too."""
         return self.embedder.embed(self.train.images[:, :, ::-1])
 
-    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Calibrated logits [M, C] of images [M, S, S, 3], by members that never saw the patient each is nearest to."""
+    def nearest_groups(self, images: NDArray[np.uint8]) -> NDArray[np.str_]:
+        """The group [M] of the training image that each of images [M, S, S, 3], or its mirror image, is nearest to."""
         near = nearest_mirrored(self.embedder.embed(images), self.features, self.mirrored)
-        return self.crossfit.judge(images, self.train.groups[near.key])
+        return self.train.groups[near.key]
 
     def scores(self, run: Run, samples: list[Sample]) -> list[Score]:
-        """Scores of samples on disk."""
+        """Scores of samples on disk, each by the member that never saw the patient it is nearest to."""
         labels = np.array([self.train.space.id(sample.label) for sample in samples])
-        return score(self.criterion, samples, self.logits(read_images(run.folder, samples)), labels)
+        images = read_images(run.folder, samples)
+        found: dict[int, Score] = {}
+        for rows, logits in self.crossfit.verdicts(images, self.nearest_groups(images)):
+            judged = score(self.criterion, [samples[row] for row in rows], logits, labels[rows])
+            found |= zip(rows.tolist(), judged, strict=True)
+        return [found[row] for row in range(len(samples))]
 
 
 def fit_network(context: Context, out: Path, *, fold: int | None) -> None:
@@ -81,14 +82,19 @@ def fit_network(context: Context, out: Path, *, fold: int | None) -> None:
     train, classes = data.split("train"), len(data.space)
     real = Labelled(train.images, train.labels)
     if fold is not None:
-        dealt = deal_folds(train.labels, train.groups, config.critic.folds, config.seed)
-        member = fit_member(config.critic, real, train.groups, dealt, fold, classes, config.seed, device)
-        save_classifier(out / f"member-{fold}.safetensors", member)
+        dealt = _deal(config, train)
+        member = fit_member(TASK, config.critic, real, train.groups, dealt, fold, classes, config.seed, device)
+        save_network(out / f"member-{fold}.safetensors", member)
         return
     plenty = plenty_of(config)
     lesson = Labelled(*oracle_images(plenty, config.data.size, config.seed)) if plenty else real
-    judge = train_classifier(config.critic.judge, lesson, classes, seed_of(config.seed, "judge"), device=device)
-    save_classifier(out / "judge.safetensors", judge)
+    judge = train_network(TASK, config.critic.judge, lesson, classes, seed_of(config.seed, "judge"), device=device)
+    save_network(out / "judge.safetensors", judge)
+
+
+def _deal(config: RunConfig, train: Dataset) -> dict[str, int]:
+    """The fold of each training group."""
+    return deal_folds(TASK.shows(train.labels, len(train.space)), train.groups, config.critic.folds, config.seed)
 
 
 def plenty_of(config: RunConfig) -> int:
@@ -100,10 +106,10 @@ def fit_critics(run: Run, data: Dataset) -> Critic:
     """Train the members, fit their temperatures, train the judge; all on training images only."""
     config, device = run.config, device_of(run.config)
     train, val, classes = data.split("train"), data.split("val"), len(data.space)
-    dealt = deal_folds(train.labels, train.groups, config.critic.folds, config.seed)
+    dealt = _deal(config, train)
     plenty = plenty_of(config)
 
-    def opened(folder: Path) -> tuple[tuple[Classifier, ...], Classifier]:
+    def opened(folder: Path) -> tuple[tuple[Network, ...], Network]:
         members = tuple(
             _open(folder / f"member-{k}.safetensors", config.critic.classifier, classes, device)
             for k in range(config.critic.folds)
@@ -119,12 +125,13 @@ def fit_critics(run: Run, data: Dataset) -> Critic:
             fetch(folder)
             progress(done, len(names))
         members, judge = opened(folder)
+        unseen = Labelled(val.images, val.labels)
         facts |= {
             "temperature": [member.temperature for member in members],
-            "val_balanced_accuracy": float(np.mean([accuracy(member, val) for member in members])),
+            "val_balanced_accuracy": float(np.mean([member.level(unseen, classes) for member in members])),
             "judge_model": config.critic.judge.model,
             "judge_learnt_from": f"{plenty} rendered images of other patients" if plenty else "the training images",
-            "judge_val_balanced_accuracy": accuracy(judge, val),
+            "judge_val_balanced_accuracy": judge.level(unseen, classes),
             "fold_of_group": dealt,
         }
         write_atomic(folder / "critic.json", json.dumps(facts, indent=1))
@@ -141,12 +148,12 @@ def fit_critics(run: Run, data: Dataset) -> Critic:
     )
 
 
-def _open(path: Path, config: ClassifierConfig, classes: int, device: torch.device) -> Classifier:
+def _open(path: Path, config: ClassifierConfig, classes: int, device: torch.device) -> Network:
     from safetensors import safe_open
 
     with safe_open(path, "pt") as handle:
         temperature = float(handle.metadata()["temperature"])
-    return restore(config, load_file(path), classes, temperature, device)
+    return restore(TASK, config, load_file(path), classes, temperature, device)
 
 
 def draw_candidates(run: Run, sampler: Sampler, critic: Critic, round_: int, inputs: list[str]) -> list[Sample]:

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from saadi.config import ClassifierConfig, RunConfig
-from saadi.critics.classifier import Labelled, restore, train_classifier
-from saadi.critics.stages import save_classifier
+from saadi.critics.downstream import Labelled, restore, train_network
+from saadi.critics.stages import TASK, save_network
 from saadi.data import Dataset
 from saadi.data.stages import data_of
 from saadi.diffusion.stages import read_images
 from saadi.evaluation.arms import Arm
-from saadi.preferences import log_softmax
 from saadi.records import Sample, Split
 from saadi.runtime import device_of
 from saadi.seeds import seed_of
@@ -60,7 +59,8 @@ def train(context: Context, out: Path, *, training: dict[str, Any]) -> None:
     if this.samples:
         labels = np.array([data.space.id(sample.label) for sample in this.samples])
         synthetic = Labelled(read_images(context.root, this.samples), labels)
-    model = train_classifier(
+    model = train_network(
+        TASK,
         _recipe(config, this.model),
         Labelled(real.images, real.labels),
         len(data.space),
@@ -69,8 +69,8 @@ def train(context: Context, out: Path, *, training: dict[str, Any]) -> None:
         share=this.share,
         device=device_of(config),
     )
-    save_classifier(out / "model.safetensors", model)
-    save_array(out / "val.npy", log_softmax(model.logits(val.images)))
+    save_network(out / "model.safetensors", model)
+    save_array(out / "val.npy", model.answers(val.images))
 
 
 def train_arms(run: Run, jobs: Sequence[tuple[Arm, float, int]]) -> None:
@@ -102,5 +102,5 @@ def predict(run: Run, data: Dataset, arm: Arm, share: float, seed: int, split: S
         values: NDArray[np.float64] = np.load(folder / "val.npy", allow_pickle=False)
         return values
     state = load_file(folder / "model.safetensors")
-    model = restore(_recipe(run.config, arm.model), state, len(data.space), 1.0, device_of(run.config))
-    return log_softmax(model.logits(data.split(split).images))
+    model = restore(TASK, _recipe(run.config, arm.model), state, len(data.space), 1.0, device_of(run.config))
+    return model.answers(data.split(split).images)
