@@ -17,7 +17,8 @@ import torch
 from diffusers import AutoencoderTiny
 
 from saadi.config import demo_config
-from saadi.critics.classifier import Labelled, train_classifier
+from saadi.critics.downstream import Labelled, train_network
+from saadi.critics.tasks import TASKS
 from saadi.data.phantom import make_phantom
 from saadi.diffusion.presets import LATENT_CHANNELS
 from saadi.evaluation.metrics import balanced_accuracy, confusion
@@ -55,7 +56,8 @@ def main() -> None:
         levels = []
         for seed in range(arguments.seeds):
             lesson = Labelled(shown, train.labels)
-            net = train_classifier(recipe, lesson, len(data.space), seed_of(config.seed, "downstream", seed))
+            key = seed_of(config.seed, "downstream", seed)
+            net = train_network(TASKS["classification"], recipe, lesson, len(data.space), key)
             table = confusion(test.labels, net.logits(np.array(test.images)).argmax(1), len(data.space))
             levels.append(balanced_accuracy(table))
         row |= {name: float(np.mean(levels)), f"{name}_per_seed": [round(level, 4) for level in levels]}

@@ -16,7 +16,8 @@ import time
 import numpy as np
 
 from saadi.config import demo_config
-from saadi.critics.classifier import Labelled, train_classifier
+from saadi.critics.downstream import Labelled, train_network
+from saadi.critics.tasks import TASKS
 from saadi.data.phantom import make_phantom
 from saadi.evaluation.metrics import balanced_accuracy, confusion, recalls
 from saadi.seeds import seed_of
@@ -48,7 +49,8 @@ def main() -> None:
         for seed in range(arguments.seeds):
             recipe = classifier.model_copy(update={"steps": steps})
             real = Labelled(np.array(train.images), train.labels)
-            model = train_classifier(recipe, real, len(data.space), seed_of(config.seed, "downstream", seed))
+            key = seed_of(config.seed, "downstream", seed)
+            model = train_network(TASKS["classification"], recipe, real, len(data.space), key)
             table = confusion(test.labels, model.logits(test.images).argmax(1), len(data.space))
             levels.append(balanced_accuracy(table))
             tables.append(recalls(table))

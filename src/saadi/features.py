@@ -19,7 +19,8 @@ from scipy.spatial.distance import cdist
 from torch import nn
 from torchvision.transforms.v2.functional import resize
 
-from saadi.critics.networks import SmallCNN, architecture
+from saadi.critics.architectures import architecture
+from saadi.critics.networks import SmallCNN
 from saadi.errors import BadInput
 from saadi.foundation import backbone_path
 from saadi.training import evaluating

@@ -19,6 +19,7 @@ from saadi.diffusion.stages import train_base
 from saadi.evaluation.arms import Arm, control_arm, final_set, unpicked
 from saadi.evaluation.images import measure_images
 from saadi.evaluation.results import shares_of, write_results
+from saadi.evaluation.rivals import copy_paste, round_trip
 from saadi.evaluation.trainings import train_arms
 from saadi.preflight import preflight
 from saadi.records import Sample
@@ -71,7 +72,7 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
     per_class = -(-config.evaluation.synthetic // asked)
     size, last = per_class * asked, config.rounds
     earlier = [sum(map(len, pools[:k])) for k in range(last + 1)]
-    several = config.evaluation.drawn * size
+    several, segments = config.evaluation.drawn * size, config.task == "segmentation"
 
     def arm(
         name: str, sampler: Sampler, budget: int, *, before: int = 0, training: int = 0,
@@ -93,12 +94,15 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
     trained = Sampler(run, data.space, [winners], 1)
     arms = [
         Arm("real"),
-        control_arm(config.evaluation.classifier.model),
+        control_arm(config.evaluation.classifier.model, dense=segments),
         unaligned,
         arm("rejection", sets[0], earlier[-1] + several, pool=known, inputs=theirs, noise="set-rejection"),
         arm("winners", trained, size, before=earlier[1], training=passes_of(run, winners)),
         *map(aligned, range(1, last + 1)),
     ]
+    if segments:  # the rival that pastes real objects where the sets have theirs, and the autoencoder's own mark
+        train, places = data.split("train"), [sample.condition for sample in unaligned.samples]
+        arms[2:2] = [copy_paste(run, train, places), round_trip(run, train, places)]
     if several > size:  # what alignment alone is worth
         arms.append(unpicked(run, arms[-1], size))
     seeds = range(config.evaluation.seeds)

@@ -13,8 +13,9 @@ import torch
 from safetensors import safe_open
 
 from saadi.config import RunConfig
-from saadi.critics.classifier import Labelled, train_classifier
-from saadi.critics.networks import architecture
+from saadi.critics.architectures import architecture
+from saadi.critics.downstream import Labelled, train_network
+from saadi.critics.tasks import TASKS
 from saadi.data.load import list_frames
 from saadi.diffusion.drawing import unet_passes
 from saadi.diffusion.generator import encode_prompts
@@ -47,7 +48,8 @@ def _seconds_per_image(config: RunConfig, classes: int) -> float:
     probe = config.evaluation.classifier.model_copy(update={"steps": 3})
     images = np.zeros((_PROBE, config.data.size, config.data.size, 3), np.uint8)
     begun = time.perf_counter()
-    train_classifier(probe, Labelled(images, np.arange(_PROBE) % classes), classes, 0, device=device_of(config))
+    lesson = Labelled(images, np.arange(_PROBE) % classes)
+    train_network(TASKS["classification"], probe, lesson, classes, 0, device=device_of(config))
     return (time.perf_counter() - begun) / (3 * probe.batch)
 
 

@@ -11,7 +11,8 @@ import torch
 
 from saadi.alignment.objectives import OBJECTIVES
 from saadi.config import RunConfig
-from saadi.critics.networks import architecture
+from saadi.critics.architectures import architecture
+from saadi.critics.tasks import TASKS
 from saadi.data.load import list_frames
 from saadi.diffusion.base import prompt_table
 from saadi.diffusion.lessons import prompt_of
@@ -33,9 +34,7 @@ def preflight(config: RunConfig, folder: Path) -> None:
 
     Data and base model are left out where the base is finished: resuming needs them no more. Raises `BadInput`.
     """
-    if config.task != "classification":
-        raise BadInput(f"task: {config.task} is served by `saadi check` alone as yet; set task: classification")
-    _known("preferences.criterion", config.preferences.criterion, CRITERIA)
+    _check_criterion(config)
     _known("alignment.objective", config.alignment.objective, OBJECTIVES)
     device_of(config)
     foundation_folder()
@@ -46,7 +45,7 @@ def preflight(config: RunConfig, folder: Path) -> None:
     }
     for model in dict.fromkeys(models.values()):
         where = next(key for key, name in models.items() if name == model)
-        _check_classifier(f"{where}.model", model, config.data.size)
+        _check_network(f"{where}.model", model, config.data.size, dense=TASKS[config.task].dense)
     _check_judge(models)
     _check_mixing(config)
     if (folder / "base" / MANIFEST).is_file():
@@ -60,12 +59,12 @@ def preflight(config: RunConfig, folder: Path) -> None:
 
 def _check_judge(models: Mapping[str, str]) -> None:
     """The judge reports on what the critic chose, so it must see with other eyes."""
-    family = {"pretext-cnn": "small-cnn"}
+    family = {"pretext-cnn": "small-cnn", "pretext-unet": "small-unet"}
     judge, critic = (models[key] for key in ("critic.judge", "critic.classifier"))
     if family.get(judge, judge) == family.get(critic, critic):
         raise BadInput(
             f"critic.judge.model: {judge} is of the critic's architecture ({critic}); "
-            "choose another, such as test_resnet"
+            f"choose another, such as {'smp:FPN:resnet18' if 'unet' in critic else 'test_resnet'}"
         )
 
 
@@ -85,19 +84,37 @@ def _known(field: str, name: str, registry: Mapping[str, object]) -> None:
         raise BadInput(f"{field}: unknown {name!r}; one of {', '.join(sorted(registry))}")
 
 
-def _check_classifier(field: str, name: str, size: int) -> None:
+def _check_criterion(config: RunConfig) -> None:
+    """A criterion of the task."""
+    name = config.preferences.criterion
+    _known("preferences.criterion", name, CRITERIA)
+    if CRITERIA[name].task != config.task:
+        fitting = ", ".join(sorted(key for key, one in CRITERIA.items() if one.task == config.task))
+        raise BadInput(f"preferences.criterion: {name} is for {CRITERIA[name].task}; for {config.task}: {fitting}")
+
+
+def _check_network(field: str, name: str, size: int, *, dense: bool) -> None:
     """Build a downstream model for two classes and show it two images of the run's size."""
     try:
         with torch.no_grad():
-            logits = architecture(name).build(2).eval()(torch.zeros(2, 3, size, size))
+            logits = architecture(name, dense=dense).build(2).eval()(torch.zeros(2, 3, size, size))
     except BadInput as error:
         raise BadInput(f"{field}: {error}") from None
     except Exception as error:  # whatever somebody else's code raises, it is the setting that has to change
         raise BadInput(
             f"{field}: {name} fails on images of {size} px: {type(error).__name__}: {error}; choose another model"
         ) from None
-    if tuple(logits.shape) != (2, 2):
-        raise BadInput(f"{field}: {name} made for 2 classes gives {list(logits.shape)} for 2 images, not [2, 2]")
+    wanted = (2, 2, size, size) if dense else (2, 2)
+    if tuple(logits.shape) != wanted:
+        found = f"{name} made for 2 classes gives {list(logits.shape)} for 2 images"
+        raise BadInput(f"{field}: {found}, not {list(wanted)}")
+
+
+def _known_things(config: RunConfig, space: LabelSpace) -> None:
+    """The classes that may be moved are classes."""
+    for name in config.layouts.things if config.task == "segmentation" else ():
+        if name not in space.asked:
+            raise BadInput(f"layouts.things: unknown class {name!r}; one of {', '.join(space.asked)}")
 
 
 def _check_folds(config: RunConfig, frames: list[Frame]) -> None:
@@ -134,6 +151,13 @@ def _check_base(config: RunConfig, space: LabelSpace) -> None:
     if config.base.from_scratch and config.base.model != "tiny":
         raise BadInput(f"base.from_scratch: is for tiny only, and base.model is {config.base.model}; unset one of them")
     generator = open_start(config, space.names)
+    if generator.inpaints != (config.task == "segmentation"):
+        kind = "an inpainting" if generator.inpaints else "a text-to-image"
+        raise BadInput(
+            f"base.model: {config.base.model} is {kind} model; segmentation paints masks into frames and needs one of "
+            "nine input channels, the other tasks need one of text to image"
+        )
+    _known_things(config, space)
     prompt_table(generator, [prompt_of(config, [name]) for name in space.names])
     total, kind = len(generator.schedule.alpha_bar), generator.schedule.prediction
     if config.sampling.steps > total:

@@ -14,6 +14,9 @@ from saadi.errors import BadInput
 Task = Literal["classification", "segmentation", "presence"]
 """What the downstream model says of an image: its one class, the class of each pixel, or which classes it shows."""
 
+IGNORE = 255
+"""In masks: nothing is known of this pixel. It teaches nothing and is not judged."""
+
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -29,6 +32,11 @@ class LabelSpace:
     def asked(self) -> tuple[str, ...]:
         """The classes that a sample may be asked to show: all but the background."""
         return self.names[1:] if self.background else self.names
+
+    @property
+    def asked_ids(self) -> list[int]:
+        """Their ids."""
+        return list(range(int(self.background), len(self.names)))
 
     def id(self, name: str) -> int:
         return self.names.index(name)

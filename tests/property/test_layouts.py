@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from saadi.config import LayoutConfig
-from saadi.data import IGNORE
 from saadi.data.layouts import Layout, make_layout, moved, to_cells, whole_object
+from saadi.records import IGNORE
 
 SIZE, CELL = 32, 2
 CONFIG = LayoutConfig()

@@ -12,15 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from saadi.config import ClassifierConfig, CriticConfig, DataConfig, PhantomConfig, RunConfig
-from saadi.critics.classifier import Classifier, Labelled
 from saadi.critics.crossfit import CrossFitted, deal_folds, fit_member, fit_temperature
+from saadi.critics.downstream import Labelled, Network
 from saadi.critics.networks import SmallCNN
-from saadi.critics.stages import Critic, accuracy, fit_critics
+from saadi.critics.stages import Critic, fit_critics
+from saadi.critics.tasks import TASKS, Downstream
 from saadi.data import Dataset
 from saadi.errors import Interrupted
 from saadi.evaluation.metrics import balanced_accuracy, confusion
 from saadi.features import Embedder
-from saadi.records import Frame, LabelSpace
+from saadi.preferences import critic_loss, presence_loss
+from saadi.records import IGNORE, Frame, LabelSpace
 from saadi.store import Run
 
 
@@ -35,8 +37,15 @@ class Says(nn.Module):
         return torch.tensor([float(self.number), 10.0 * self.number]).expand(len(x), 2)
 
 
-def member(number: int) -> Classifier:
-    return Classifier(Says(number), torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
+TASK = TASKS["classification"]
+
+
+def network(net: nn.Module, task: Downstream = TASK, temperature: float = 1.0) -> Network:
+    return Network(task, net, torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1), temperature)
+
+
+def member(number: int) -> Network:
+    return network(Says(number))
 
 
 def images(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -72,22 +81,21 @@ def test_a_mirrored_copy_is_judged_by_the_member_that_never_saw_the_original() -
     crossfit = CrossFitted((member(0), member(1)), {"anna": 0, "ben": 1})
     critic = Critic(crossfit, member(2), Pixels(SmallCNN(2)), train, "critic-loss")
     copies = np.stack([anna, anna[:, ::-1], ben, ben[:, ::-1]])
-    np.testing.assert_array_equal(critic.logits(copies)[:, 0], [0, 0, 1, 1])
+    near = critic.nearest_groups(copies)
+    assert near.tolist() == ["anna", "anna", "ben", "ben"]
+    np.testing.assert_array_equal(crossfit.judge(copies, near)[:, 0], [0, 0, 1, 1])
 
 
 def test_balanced_accuracy_is_that_of_the_evaluation() -> None:
     labels = np.array([0, 0, 0, 2, 2, 1, 2])
-    frames = tuple(Frame(str(i), ("abcd"[label],), "x", "val") for i, label in enumerate(labels))
-    data = Dataset(LabelSpace(tuple("abcd")), frames, images(len(labels)))
 
     class Guesses(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return nn.functional.one_hot((255 * x[:, 0, 0, 0]).round().long() % 3, 4).float()
 
-    guesses = Classifier(Guesses(), torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
     expected = balanced_accuracy(confusion(labels, np.arange(len(labels)) % 3, 4))
     assert 0 < expected < 1
-    assert accuracy(guesses, data) == pytest.approx(expected)
+    assert network(Guesses()).level(Labelled(images(len(labels)), labels), 4) == pytest.approx(expected)
 
 
 def settings_of(config: RunConfig, folder: Path, monkeypatch: pytest.MonkeyPatch) -> object:
@@ -122,7 +130,7 @@ def test_the_critic_depends_on_the_judges_lesson_and_on_the_eyes(
 
 
 def test_temperature_divides_the_logits() -> None:
-    one = Classifier(Says(3), torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1), temperature=2.0)
+    one = network(Says(3), temperature=2.0)
     np.testing.assert_allclose(one.logits(images(1)), [[1.5, 15]])
 
 
@@ -137,19 +145,27 @@ def draw_calibrated(count: int) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np
 @pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
 def test_temperature_recovers_a_known_scaling(scale: float) -> None:
     logits, labels = draw_calibrated(6000)
-    assert fit_temperature(scale * logits, np.array(labels)) == pytest.approx(scale, rel=0.06)
+    assert fit_temperature(scale * logits, np.array(labels), critic_loss) == pytest.approx(scale, rel=0.06)
+
+
+@pytest.mark.parametrize("scale", [0.5, 3.0])
+def test_the_temperature_of_sets_recovers_a_known_scaling(scale: float) -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 1.5, (6000, 3))
+    sets = rng.random(logits.shape) < 1 / (1 + np.exp(-logits))
+    assert fit_temperature(scale * logits, sets, presence_loss) == pytest.approx(scale, rel=0.06)
 
 
 def test_temperature_stays_within_bounds_where_all_is_right_or_wrong() -> None:
     logits, labels = np.array([[5.0, 0.0], [0.0, 5.0]]), np.array([0, 1])
-    assert fit_temperature(logits, labels) == pytest.approx(0.2, rel=0.01)
-    assert fit_temperature(logits, 1 - labels) == pytest.approx(20, rel=0.01)
+    assert fit_temperature(logits, labels, critic_loss) == pytest.approx(0.2, rel=0.01)
+    assert fit_temperature(logits, 1 - labels, critic_loss) == pytest.approx(20, rel=0.01)
 
 
 def test_groups_of_equal_make_are_dealt_evenly() -> None:
     groups = np.repeat([f"g{i}" for i in range(6)], 10)
     labels = np.tile([0, 1], 30)
-    dealt = deal_folds(labels, groups, 3, seed=0)
+    dealt = deal_folds(TASK.shows(labels, 2), groups, 3, seed=0)
     assert sorted(dealt.values()) == [0, 0, 1, 1, 2, 2]
 
 
@@ -158,7 +174,7 @@ def test_a_deal_that_hides_a_class_is_dealt_again() -> None:
     groups = np.repeat(["g0", "g1", "g2"], [7, 7, 8])
     labels = np.repeat([0, 1, 1, 0], [5, 2, 7, 8])
     for seed in range(20):
-        dealt = deal_folds(labels, groups, 2, seed)
+        dealt = deal_folds(TASK.shows(labels, 2), groups, 2, seed)
         assert dealt["g1"] == dealt["g2"] != dealt["g0"]
 
 
@@ -171,15 +187,45 @@ def test_a_member_is_trained_without_its_fold_and_its_temperature_fitted_on_it(m
             asked.extend((255 * x[:, 0, 0, 0]).round().int().tolist())
             return torch.stack([x[:, 0, 0, 0], 1 - x[:, 0, 0, 0]], 1)
 
-    def train(config: ClassifierConfig, real: Labelled, classes: int, seed: int, **rest: object) -> Classifier:
+    def train(
+        task: Downstream, config: ClassifierConfig, real: Labelled, classes: int, seed: int, **rest: object
+    ) -> Network:
         trained.append(real)
-        return Classifier(Spy(), torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
+        return network(Spy(), task)
 
-    monkeypatch.setattr("saadi.critics.crossfit.train_classifier", train)
+    monkeypatch.setattr("saadi.critics.crossfit.train_network", train)
     real = Labelled(images(6), np.array([0, 1, 0, 1, 0, 1]))
     groups, dealt = np.array(["a", "a", "b", "b", "c", "c"]), {"a": 0, "b": 1, "c": 0}
-    out = fit_member(CriticConfig(), real, groups, dealt, 0, 2, 5, torch.device("cpu"))
+    out = fit_member(TASK, CriticConfig(), real, groups, dealt, 0, 2, 5, torch.device("cpu"))
     assert trained[0].images[:, 0, 0, 0].tolist() == [2, 3]
-    assert trained[0].labels.tolist() == [0, 1]
+    assert trained[0].targets.tolist() == [0, 1]
     assert asked == [0, 1, 4, 5]
     assert out.temperature != 1.0
+
+
+def test_a_segmenters_temperature_is_fitted_on_the_known_pixels_of_its_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network says 3 : 0 for class 1 everywhere. Of the known pixels three in four show it, so 3 / T = log 3."""
+
+    class Bold(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.tensor([0.0, 3.0]).view(1, 2, 1, 1).expand(len(x), 2, *x.shape[2:])
+
+    monkeypatch.setattr("saadi.critics.crossfit.train_network", lambda task, *_, **__: network(Bold(), task))
+    masks = np.zeros((4, 8, 8), np.uint8)
+    masks[:2] = np.arange(8) % 4 > 0
+    masks[:2, :4] = IGNORE
+    groups, dealt, real = np.array(["a", "a", "b", "b"]), {"a": 0, "b": 1}, Labelled(images(4), masks)
+    out = fit_member(TASKS["segmentation"], CriticConfig(), real, groups, dealt, 0, 2, 5, torch.device("cpu"))
+    assert out.temperature == pytest.approx(3 / np.log(3), rel=0.01)
+
+
+def test_maps_are_judged_by_the_member_that_never_saw_the_group_too() -> None:
+    class Everywhere(Says):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x)[:, :, None, None].expand(-1, -1, *x.shape[2:])
+
+    members = tuple(network(Everywhere(k), TASKS["segmentation"]) for k in range(3))
+    critic = CrossFitted(members, {"anna": 2, "ben": 0})
+    logits = critic.judge(images(3), np.array(["anna", "ben", "anna"]))
+    assert logits.shape == (3, 2, 8, 8)
+    np.testing.assert_array_equal(logits[:, 1, 3, 3], [20, 0, 20])

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from saadi.data import IGNORE
 from saadi.data.classes import UNKNOWN, ClassTable, read_classes
+from saadi.records import IGNORE
 
 
 def _read(folder: Path, text: str) -> tuple[ClassTable | None, list[str]]:

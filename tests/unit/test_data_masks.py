@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from saadi.data import IGNORE
 from saadi.data.classes import ClassTable
 from saadi.data.masks import between, open_mask, read_mask, shown, square_mask
 from saadi.errors import BadInput
+from saadi.records import IGNORE
 
 IDS = ClassTable(("background", "hook", "clip"), {0: 0, 1: 1, 2: 2, 9: IGNORE})
 COLOURS = ClassTable(("background", "hook"), {0: 0, 0xFF0000: 1, 0xFFFFFF: IGNORE}, colours=True)

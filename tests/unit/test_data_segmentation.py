@@ -14,11 +14,10 @@ from PIL import Image
 from segmented import HEIGHT, WIDTH, edit, repaint, values, write
 
 from saadi.config import DataConfig
-from saadi.data import IGNORE
 from saadi.data.audit import audit, render_audit
 from saadi.data.load import list_frames, load_dataset
 from saadi.errors import BadInput
-from saadi.records import Frame, Task
+from saadi.records import IGNORE, Frame, Task
 
 TASK: Task = "segmentation"
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"

@@ -12,7 +12,9 @@ import saadi
 
 SOURCE = Path(saadi.__file__).parent
 FLOORS = (
-    "errors seeds records config reference training progress runtime store preferences workers",
+    # Metrics are pure functions of arrays: what critics are trained and calibrated by, they are measured by, too.
+    "errors seeds records config reference training progress runtime store preferences workers "
+    "evaluation.metrics evaluation.maps evaluation.presence",
     "worlds",
     "foundation data",
     "diffusion",

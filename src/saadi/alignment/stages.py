@@ -20,8 +20,8 @@ from saadi.diffusion.lora import add_adapter, save_adapter
 from saadi.diffusion.objective import Clean
 from saadi.diffusion.painting import read_images
 from saadi.diffusion.stages import model_at
-from saadi.preferences import hold_out
-from saadi.records import Pair, Sample, Score, write_atomic
+from saadi.preferences import hold_out, taken_for
+from saadi.records import Condition, Pair, Sample, Score, write_atomic
 from saadi.seeds import seed_of
 from saadi.store import Run
 from saadi.training import Progress, Recipe, write_log
@@ -35,6 +35,11 @@ def _prompts(run: Run, generator: Generator, prompts: Sequence[Sequence[str]]) -
     texts = [prompt_of(run.config, labels) for labels in prompts]
     distinct = sorted(set(texts))
     return encode_prompts(generator, distinct)[[distinct.index(text) for text in texts]]
+
+
+def _rival(run: Run, data: Dataset, condition: Condition, verdict: Score) -> tuple[str, ...]:
+    """The classes that an image is, or nearly was, taken to show."""
+    return taken_for(run.config.task, condition.labels, data.space.names[int(verdict.parts["rival"])])
 
 
 def _batches(
@@ -55,7 +60,7 @@ def _batches(
         return sample_images(run.config, generator, train, chosen, read_images(run.folder, chosen))
 
     def taken_for(ids: Sequence[str]) -> Tensor:
-        return _prompts(run, generator, [verdict[i].rival for i in ids])
+        return _prompts(run, generator, [_rival(run, data, of[i].condition, verdict[i]) for i in ids])
 
     winners, losers = [pair.winner for pair in pairs], [pair.loser for pair in pairs]
     own = _prompts(run, generator, [of[i].condition.labels for i in winners])
@@ -71,7 +76,8 @@ def anchor_pairs(run: Run, generator: Generator, train: Dataset, critic: Critic,
     real = train.take(found.rows)
     verdicts = critic.verdicts(real.images, found.conditions, real.masks, real.groups)
     own = _prompts(run, generator, [one.labels for one in found.conditions])
-    other = _prompts(run, generator, [verdict.rival for verdict in verdicts])
+    rivals = [_rival(run, train, one, verdict) for one, verdict in zip(found.conditions, verdicts, strict=True)]
+    other = _prompts(run, generator, rivals)
     return PairBatch(found.images, found.images, own, other)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,22 +12,23 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from saadi.config import CriticConfig
-from saadi.critics.classifier import Classifier, Labelled, train_classifier
-from saadi.preferences import log_softmax
+from saadi.critics.downstream import Labelled, Network, train_network
+from saadi.critics.tasks import Downstream, Logits, Targets
 from saadi.seeds import numpy_rng, seed_of
 
 _DEALS = 64
 
 
-def deal_folds(labels: NDArray[np.int64], groups: NDArray[np.str_], folds: int, seed: int) -> dict[str, int]:
+def deal_folds(shown: NDArray[np.bool_], groups: NDArray[np.str_], folds: int, seed: int) -> dict[str, int]:
     """Deal groups to folds so that every member, trained on the *other* folds, sees as much of each class as possible.
 
+    `shown` [N, C]: the classes that each image shows; `groups` [N].
     Greedy: largest groups first, each to the fold that then holds the smallest share of the classes the group brings.
     Where that leaves all of a class in one fold, whose member would never see it, other orders are tried.
     """
     names = sorted(set(groups.tolist()))
-    classes = int(labels.max()) + 1
-    counts = np.array([np.bincount(labels[groups == name], minlength=classes) for name in names], float)
+    classes = shown.shape[1]
+    counts = np.array([shown[groups == name].sum(0) for name in names], float)
     shares = counts / counts.sum(0).clip(1)
     rng = numpy_rng(seed, "folds")
     order = np.argsort(-shares.max(1) + 1e-6 * rng.random(len(names)), kind="stable")
@@ -47,11 +50,13 @@ def deal_folds(labels: NDArray[np.int64], groups: NDArray[np.str_], folds: int, 
     return best
 
 
-def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """The temperature in [0.2, 20] that minimises the cross-entropy of `logits` / T (Guo et al., arXiv:1706.04599)."""
+def fit_temperature(
+    logits: Logits, targets: Targets, likelihood: Callable[[Logits, Targets], NDArray[np.float64]]
+) -> float:
+    """The temperature in [0.2, 20] with the greatest `likelihood` of `logits` / T (Guo et al., arXiv:1706.04599)."""
 
     def loss(log_temperature: float) -> float:
-        return float(-log_softmax(logits / np.exp(log_temperature))[np.arange(len(labels)), labels].mean())
+        return float(-likelihood(logits / np.exp(log_temperature), targets).mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.2), np.log(20.0)), method="bounded").x))
 
@@ -60,24 +65,32 @@ def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> f
 class CrossFitted:
     """Members and the fold each training group was dealt to; member k has not seen fold k."""
 
-    members: tuple[Classifier, ...]
+    members: tuple[Network, ...]
     fold_of_group: dict[str, int]
 
-    def judge(self, images: NDArray[np.uint8], nearest_groups: NDArray[np.str_]) -> NDArray[np.float64]:
-        """Calibrated logits [N, C], each image's by the member that never saw `nearest_groups[n]`."""
+    def verdicts(
+        self, images: NDArray[np.uint8], nearest_groups: NDArray[np.str_]
+    ) -> Iterator[tuple[NDArray[np.int64], Logits]]:
+        """Calibrated logits, each image's by the member that never saw `nearest_groups[n]`, with the rows of `images`
+        they belong to; batch by batch, since those of every pixel of many images are a lot of memory."""
         folds = np.array([self.fold_of_group[group] for group in nearest_groups])
-        out: NDArray[np.float64] | None = None
         for fold, member in enumerate(self.members):
             rows = np.flatnonzero(folds == fold)
-            if len(rows):
-                logits = member.logits(images[rows])
-                out = np.zeros((len(images), logits.shape[1])) if out is None else out
-                out[rows] = logits
+            for piece, logits in member.pieces(images[rows]):
+                yield rows[piece], logits
+
+    def judge(self, images: NDArray[np.uint8], nearest_groups: NDArray[np.str_]) -> Logits:
+        """Calibrated logits of one image or more, [N, C] or [N, C, S, S], as `verdicts` has them."""
+        out: Logits | None = None
+        for rows, logits in self.verdicts(images, nearest_groups):
+            out = np.zeros((len(images), *logits.shape[1:])) if out is None else out
+            out[rows] = logits
         assert out is not None
         return out
 
 
 def fit_member(
+    task: Downstream,
     config: CriticConfig,
     real: Labelled,
     groups: NDArray[np.str_],
@@ -86,9 +99,15 @@ def fit_member(
     classes: int,
     seed: int,
     device: torch.device,
-) -> Classifier:
+) -> Network:
     """The member of one fold: trained without it, its temperature fitted on it."""
-    held = np.array([dealt[group] == fold for group in groups])
-    seen = Labelled(real.images[~held], real.labels[~held])
-    member = train_classifier(config.classifier, seen, classes, seed_of(seed, "critic", fold), device=device)
-    return replace(member, temperature=fit_temperature(member.logits(real.images[held]), real.labels[held]))
+    inside = np.array([dealt[group] == fold for group in groups])
+    held = real.take(inside)
+    member = train_network(
+        task, config.classifier, real.take(~inside), classes, seed_of(seed, "critic", fold), device=device
+    )
+    found: list[tuple[Any, Any]] = [
+        task.witnesses(logits, held.targets[piece]) for piece, logits in member.pieces(held.images)
+    ]
+    logits, targets = (np.concatenate(part) for part in zip(*found, strict=True))
+    return replace(member, temperature=fit_temperature(logits, targets, task.likelihood))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,13 +14,14 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from saadi.config import ClassifierConfig, RunConfig
-from saadi.critics.classifier import Classifier, Labelled, restore, train_classifier
 from saadi.critics.crossfit import CrossFitted, deal_folds, fit_member
+from saadi.critics.downstream import Labelled, Network, restore, train_network
+from saadi.critics.tasks import TASKS, Downstream
 from saadi.data import Dataset
-from saadi.data.conditions import conditions_of
+from saadi.data.conditions import conditions_of, requests_of
 from saadi.data.phantom import oracle_images
 from saadi.data.stages import data_of
-from saadi.diffusion.painting import Sampler, read_images
+from saadi.diffusion.painting import Sampler, read_images, read_masks
 from saadi.features import Embedder, load_embedder, nearest_mirrored
 from saadi.foundation import backbone_path, foundation_folder
 from saadi.preferences import make_pairs, score
@@ -31,17 +33,10 @@ from saadi.training import Progress
 from saadi.workers import Context
 
 
-def save_classifier(path: Path, model: Classifier) -> None:
+def save_network(path: Path, model: Network) -> None:
     """Weights as safetensors, the temperature in its metadata."""
     state = {name: tensor.contiguous() for name, tensor in model.net.state_dict().items()}
     save_file(state, path, {"temperature": repr(model.temperature)})
-
-
-def accuracy(model: Classifier, data: Dataset) -> float:
-    """Balanced accuracy, 0 .. 1, on real images: the mean recall over the classes that occur."""
-    labels = data.labels
-    right = model.logits(data.images).argmax(1) == labels
-    return float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
 
 
 @dataclass(frozen=True)
@@ -49,10 +44,10 @@ class Critic:
     """The cross-fitted critic, the judge that takes no part in pairing, and the eyes that find the nearest patient."""
 
     crossfit: CrossFitted
-    judge: Classifier
+    judge: Network
     embedder: Embedder
     train: Dataset
-    criterion: str
+    config: RunConfig
 
     @cached_property
     def features(self) -> NDArray[np.float64]:
@@ -64,32 +59,57 @@ class Critic:
         """Features [N, D] of their mirror images: training shows the members these, too."""
         return self.embedder.embed(self.train.images[:, :, ::-1])
 
-    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Calibrated logits [M, C] of images [M, S, S, 3], by members that never saw the patient each is nearest to."""
+    def nearest_groups(self, images: NDArray[np.uint8]) -> NDArray[np.str_]:
+        """The group [M] of the training image that each of images [M, S, S, 3], or its mirror image, is nearest to."""
         near = nearest_mirrored(self.embedder.embed(images), self.features, self.mirrored)
-        return self.crossfit.judge(images, self.train.groups[near.key])
+        return self.train.groups[near.key]
 
-    def scores(self, run: Run, samples: list[Sample]) -> list[Score]:
-        """Scores of samples on disk."""
-        labels = np.array([self.train.space.id(sample.label) for sample in samples])
-        return score(self.criterion, samples, self.logits(read_images(run.folder, samples)), labels)
+    def verdicts(
+        self,
+        images: NDArray[np.uint8],
+        conditions: Sequence[Condition],
+        maps: NDArray[np.uint8] | None,
+        groups: NDArray[np.str_],
+        ids: Sequence[str] = (),
+    ) -> list[Score]:
+        """Scores of images [N, S, S, 3] against what they are to show, each by the member that never saw its group."""
+        requests = requests_of(self.config, self.train, conditions, maps)
+        names = ids or [""] * len(images)
+        found: dict[int, Score] = {}
+        for rows, logits in self.crossfit.verdicts(images, groups):
+            asked = [request[rows] for request in requests]
+            criterion = self.config.preferences.criterion
+            found |= zip(rows.tolist(), score(criterion, [names[row] for row in rows], logits, *asked), strict=True)
+        return [found[row] for row in range(len(images))]
+
+    def scores(self, run: Run, samples: Sequence[Sample]) -> list[Score]:
+        """Scores of samples on disk, each by the member that never saw the patient it is nearest to."""
+        images = read_images(run.folder, samples)
+        maps = read_masks(run.folder, samples) if run.config.task == "segmentation" else None
+        conditions, ids = [sample.condition for sample in samples], [sample.id for sample in samples]
+        return self.verdicts(images, conditions, maps, self.nearest_groups(images), ids)
 
 
 def fit_network(context: Context, out: Path, *, fold: int | None) -> None:
     """A job: train the critic's member without `fold` into `member-<fold>.safetensors`; None: the judge."""
     config, device = context.config, device_of(context.config)
-    data = data_of(context)
+    data, task = data_of(context), TASKS[config.task]
     train, classes = data.split("train"), len(data.space)
-    real = Labelled(train.images, train.labels)
+    real = Labelled(train.images, train.targets(config.task))
     if fold is not None:
-        dealt = deal_folds(train.labels, train.groups, config.critic.folds, config.seed)
-        member = fit_member(config.critic, real, train.groups, dealt, fold, classes, config.seed, device)
-        save_classifier(out / f"member-{fold}.safetensors", member)
+        dealt = _deal(config, train)
+        member = fit_member(task, config.critic, real, train.groups, dealt, fold, classes, config.seed, device)
+        save_network(out / f"member-{fold}.safetensors", member)
         return
     plenty = plenty_of(config)
-    lesson = Labelled(*oracle_images(plenty, config.data.size, config.seed)) if plenty else real
-    judge = train_classifier(config.critic.judge, lesson, classes, seed_of(config.seed, "judge"), device=device)
-    save_classifier(out / "judge.safetensors", judge)
+    lesson = Labelled(*oracle_images(plenty, config.data.size, config.seed, config.task)) if plenty else real
+    judge = train_network(task, config.critic.judge, lesson, classes, seed_of(config.seed, "judge"), device=device)
+    save_network(out / "judge.safetensors", judge)
+
+
+def _deal(config: RunConfig, train: Dataset) -> dict[str, int]:
+    """The fold of each training group."""
+    return deal_folds(train.presence, train.groups, config.critic.folds, config.seed)
 
 
 def plenty_of(config: RunConfig) -> int:
@@ -101,15 +121,15 @@ def fit_critics(run: Run, data: Dataset) -> Critic:
     """Train the members, fit their temperatures, train the judge; all on training images only."""
     config, device = run.config, device_of(run.config)
     train, val, classes = data.split("train"), data.split("val"), len(data.space)
-    dealt = deal_folds(train.labels, train.groups, config.critic.folds, config.seed)
+    task, dealt = TASKS[config.task], _deal(config, train)
     plenty = plenty_of(config)
 
-    def opened(folder: Path) -> tuple[tuple[Classifier, ...], Classifier]:
+    def opened(folder: Path) -> tuple[tuple[Network, ...], Network]:
         members = tuple(
-            _open(folder / f"member-{k}.safetensors", config.critic.classifier, classes, device)
+            _open(folder / f"member-{k}.safetensors", task, config.critic.classifier, classes, device)
             for k in range(config.critic.folds)
         )
-        return members, _open(folder / "judge.safetensors", config.critic.judge, classes, device)
+        return members, _open(folder / "judge.safetensors", task, config.critic.judge, classes, device)
 
     def make(folder: Path, progress: Progress) -> None:
         facts: dict[str, object] = {"model": config.critic.classifier.model, "folds": config.critic.folds}
@@ -120,12 +140,13 @@ def fit_critics(run: Run, data: Dataset) -> Critic:
             fetch(folder)
             progress(done, len(names))
         members, judge = opened(folder)
+        unseen, among = Labelled(val.images, val.targets(config.task)), data.space.asked_ids
         facts |= {
             "temperature": [member.temperature for member in members],
-            "val_balanced_accuracy": float(np.mean([accuracy(member, val) for member in members])),
+            f"val_{task.metric}": float(np.mean([member.level(unseen, classes, among) for member in members])),
             "judge_model": config.critic.judge.model,
             "judge_learnt_from": f"{plenty} rendered images of other patients" if plenty else "the training images",
-            "judge_val_balanced_accuracy": accuracy(judge, val),
+            f"judge_val_{task.metric}": judge.level(unseen, classes, among),
             "fold_of_group": dealt,
         }
         write_atomic(folder / "critic.json", json.dumps(facts, indent=1))
@@ -138,16 +159,16 @@ def fit_critics(run: Run, data: Dataset) -> Critic:
         judge,
         load_embedder(foundation_folder()),
         train,
-        config.preferences.criterion,
+        config,
     )
 
 
-def _open(path: Path, config: ClassifierConfig, classes: int, device: torch.device) -> Classifier:
+def _open(path: Path, task: Downstream, config: ClassifierConfig, classes: int, device: torch.device) -> Network:
     from safetensors import safe_open
 
     with safe_open(path, "pt") as handle:
         temperature = float(handle.metadata()["temperature"])
-    return restore(config, load_file(path), classes, temperature, device)
+    return restore(task, config, load_file(path), classes, temperature, device)
 
 
 def draw_candidates(run: Run, sampler: Sampler, critic: Critic, round_: int, inputs: list[str]) -> list[Sample]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from saadi.records import Frame, LabelSpace, Split
-
-IGNORE = 255
-"""In masks: nothing is known of this pixel. It teaches nothing and is not judged."""
+from saadi.records import Frame, LabelSpace, Split, Task
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,13 @@ class Dataset:
         """Which of the asked classes each frame shows [N, A], in the order of `space.asked`."""
         shown = [[name in frame.labels for name in self.space.asked] for frame in self.frames]
         return np.array(shown, np.bool_).reshape(len(self.frames), len(self.space.asked))
+
+    def targets(self, task: Task) -> NDArray[Any]:
+        """What a downstream model of a task is to say: class ids [N], id maps [N, S, S], or 0 and 1 [N, A]."""
+        if task == "segmentation":
+            assert self.masks is not None
+            return self.masks
+        return self.presence.astype(np.int64) if task == "presence" else self.labels
 
     @property
     def groups(self) -> NDArray[np.str_]:

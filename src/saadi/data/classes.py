@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saadi.data import IGNORE
-from saadi.records import LabelSpace
+from saadi.records import IGNORE, LabelSpace
 
 LONGEST_LABEL = 60
 UNKNOWN = 254

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
 
 from saadi.config import RunConfig
-from saadi.data import IGNORE, Dataset
+from saadi.data import Dataset
 from saadi.data.layouts import Layout, make_layout
-from saadi.records import Condition
+from saadi.records import IGNORE, Condition
 from saadi.seeds import numpy_rng
 
 Conditions = Callable[[str, int], Condition]
@@ -36,6 +39,25 @@ def layout_of(config: RunConfig, train: Dataset, condition: Condition, cell: int
         cell,
         erased=0 if len(things) == len(train.space.asked) else IGNORE,
     )
+
+
+def requests_of(
+    config: RunConfig, train: Dataset, conditions: Sequence[Condition], maps: NDArray[np.uint8] | None
+) -> tuple[NDArray[Any], ...]:
+    """What N images are to show, in the form a task's criterion takes: class ids [N]; sets [N, A] of 0 and 1; or their
+    id maps [N, S, S], known in the painted region and a rim around it only, and the ids asked for in them [N]."""
+    space = train.space
+    ids = np.array([space.id(one.label) for one in conditions])
+    if config.task == "classification":
+        return (ids,)
+    if maps is None:
+        return (np.array([[name in one.labels for name in space.names] for one in conditions], np.int64),)
+    known = maps.copy()
+    for row, one in enumerate(conditions):
+        region = layout_of(config, train, one, 1).region
+        near = ndimage.distance_transform_edt(~region) <= config.layouts.rim[0] * len(region)
+        known[row][~near] = IGNORE
+    return known, ids
 
 
 def conditions_of(config: RunConfig, train: Dataset, purpose: str) -> Conditions:

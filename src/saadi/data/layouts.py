@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from saadi.config import LayoutConfig
-from saadi.data import IGNORE
+from saadi.records import IGNORE
 
 Mask = NDArray[np.bool_]
 Ids = NDArray[np.uint8]

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from saadi.data import IGNORE
 from saadi.data.classes import UNKNOWN, ClassTable
 from saadi.data.images import is_turned, open_checked, stored_as, to_square
 from saadi.errors import BadInput
-from saadi.records import LabelSpace
+from saadi.records import IGNORE, LabelSpace
 
 LOSSY = ("JPEG", "WEBP")
 WINDOW = 5

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from saadi.errors import BadInput
 from saadi.records import SPLITS, Frame, LabelSpace, Split, Task, by_label
 from saadi.seeds import numpy_rng
 from saadi.worlds.phantom import DIFFICULTY, INSTRUMENTS
-from saadi.worlds.scene import Look, draw_look, render
+from saadi.worlds.scene import Look, Scene, draw_look, render
 
 SPACE = LabelSpace(tuple(tool.name for tool in INSTRUMENTS))
 LEAST = 2
@@ -100,6 +101,11 @@ def _look(seed: int, patient: str) -> Look:
     return draw_look(numpy_rng(seed, "look", patient))
 
 
+def _mask(scene: Scene, label: str) -> NDArray[np.uint8]:
+    """The id map [S, S] of a scene of an instrument, in the space of segmentation."""
+    return np.where(scene.tool > 0, phantom_space("segmentation").id(label), 0).astype(np.uint8)
+
+
 def make_phantom(
     config: PhantomConfig, size: int, seed: int, task: Task, progress: Callable[[int, int], None] | None = None
 ) -> Dataset:
@@ -119,24 +125,30 @@ def make_phantom(
             scene = render(INSTRUMENTS[SPACE.id(frame.label)], looks[frame.group], rng, size, DIFFICULTY)
             images[done] = scene.image
             if masks is not None:
-                masks[done] = np.where(scene.tool > 0, space.id(frame.label), 0)
+                masks[done] = _mask(scene, frame.label)
             done += 1
             if progress:
                 progress(done, len(frames))
     return Dataset(space, tuple(frames), images, masks=masks)
 
 
-def oracle_images(count: int, size: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Images uint8 RGB [count, size, size, 3] and class ids [count], classes in turn, each of a patient seen once.
+def oracle_images(count: int, size: int, seed: int, task: Task) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+    """Images uint8 RGB [count, size, size, 3], classes in turn, each of a patient seen once, and the task's targets.
 
     What only a phantom has: plenty. A judge that learns from them knows the classes and none of the run's patients.
     """
     images = np.empty((count, size, size, 3), np.uint8)
+    masks = np.empty((count if task == "segmentation" else 0, size, size), np.uint8)
     labels = np.arange(count, dtype=np.int64) % len(SPACE)
     for i, label in enumerate(labels):
         rng = numpy_rng(seed, "phantom", "oracle", i)
-        images[i] = render(INSTRUMENTS[label], draw_look(rng), rng, size, DIFFICULTY).image
-    return images, labels
+        scene = render(INSTRUMENTS[label], draw_look(rng), rng, size, DIFFICULTY)
+        images[i] = scene.image
+        if task == "segmentation":
+            masks[i] = _mask(scene, SPACE.names[label])
+    if task == "segmentation":
+        return images, masks
+    return images, np.eye(len(SPACE), dtype=np.int64)[labels] if task == "presence" else labels
 
 
 def fresh_images(
@@ -145,7 +157,8 @@ def fresh_images(
     """New images of training patients, equally many of each class: the yardstick of memorisation.
 
     Within a class, each patient is seen as often as in train. `patients`: names of training patients, e.g. all of them.
-    Returns images uint8 RGB [N, size, size, 3], class ids [N] and groups [N], class by class, `per_class` of each; a
+    Returns images uint8 RGB [N, size, size, 3], instruments' numbers [N] and groups [N], class by class, `per_class` of
+    each; a
     class that none of the patients shows in train is left out. Raises `ValueError` if that leaves none.
     """
     pools = by_label([frame for frame in _train_frames(config, seed) if frame.group in patients])

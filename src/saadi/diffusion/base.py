@@ -22,8 +22,18 @@ DROP_PROMPT = 0.1
 
 def class_probabilities(labels: NDArray[np.int64], balance: float) -> NDArray[np.float64]:
     """Sampling probabilities [N]: classes as frequent as in the data at `balance` 0, equally frequent at 1."""
-    _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    weights = (1.0 / counts[inverse]) ** balance
+    return sampling_probabilities(labels[:, None] == np.unique(labels), balance)
+
+
+def sampling_probabilities(shown: NDArray[np.bool_], balance: float) -> NDArray[np.float64]:
+    """Sampling probabilities [N] of images that show the classes `shown` [N, C], any number of them each.
+
+    An image is worth as much as the rarest class it shows: it weighs max over these of (1 / n_c) ** balance, if n_c
+    images show class c. Those that show none count as a class of their own. All are equal at `balance` 0.
+    """
+    every = np.column_stack([shown, ~shown.any(1)])
+    rarity = (1.0 / every.sum(0).clip(1)) ** balance
+    weights = np.where(every, rarity, 0.0).max(1)
     probabilities: NDArray[np.float64] = weights / weights.sum()
     return probabilities
 

@@ -23,7 +23,9 @@ from saadi.training import Progress, Recipe, write_log
 
 def start_folder(config: RunConfig) -> Path:
     """The folder of the model stage 1 starts from."""
-    return foundation_folder() if config.base.model == "tiny" else Path(config.base.model)
+    if config.base.model == "tiny":
+        return foundation_folder(inpainting=config.task == "segmentation")
+    return Path(config.base.model)
 
 
 def open_start(config: RunConfig, labels: Sequence[str]) -> Generator:
@@ -35,7 +37,7 @@ def open_start(config: RunConfig, labels: Sequence[str]) -> Generator:
         return generator
     if config.base.from_scratch:
         torch.manual_seed(seed_of(config.seed, "scratch"))
-        fresh = build_tiny()
+        fresh = build_tiny(inpainting=generator.inpaints)
         generator.unet, generator.text_encoder = fresh.unet, fresh.text_encoder
         generator.tokenizer = fresh.tokenizer
     words = [word for name in labels for word in re.findall("[a-z]+", name.lower())]
@@ -67,9 +69,11 @@ def train_base(run: Run, data: Dataset) -> None:
         (folder / "checkpoint.safetensors").unlink(missing_ok=True)
 
     # A user's own folder may be gone when a finished base is resumed; the shipped one comes with each installation.
-    shipped = sorted(foundation_folder().glob("*/*.safetensors")) if config.base.model == "tiny" else []
+    shipped = sorted(start_folder(config).glob("*/*.safetensors")) if config.base.model == "tiny" else []
     weights = [file_digest(path) for path in shipped]
-    settings = [config.base.model_dump(mode="json"), config.seed, config.threads, weights]
+    settings = [
+        config.base.model_dump(mode="json"), config.layouts.model_dump(mode="json"), config.seed, config.threads, weights
+    ]  # fmt: skip
     run.stage("base", make, settings=settings, inputs=["data"])
 
 

@@ -30,15 +30,16 @@ class Arm:
     model: str | None = None
 
 
-def control_arm(model: str) -> Arm:
+def control_arm(model: str, *, dense: bool) -> Arm:
     """What the pretext world alone is worth: `real` with its backbone, or without it where all arms start from it.
 
     The generator has seen that world, so a classifier that has not is at a disadvantage no synthetic image should be
     praised for making up.
     """
-    if model == "pretext-cnn":
-        return Arm("real-scratch", model="small-cnn")
-    return Arm("real-pretrained", model="pretext-cnn")
+    kind = "unet" if dense else "cnn"
+    if model == f"pretext-{kind}":
+        return Arm("real-scratch", model=f"small-{kind}")
+    return Arm("real-pretrained", model=f"pretext-{kind}")
 
 
 def select_best(

@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 from saadi.config import RunConfig
 from saadi.critics.stages import Critic
 from saadi.data import Dataset
+from saadi.data.conditions import requests_of
 from saadi.data.phantom import fresh_images
-from saadi.diffusion.painting import read_images
+from saadi.diffusion.painting import read_images, read_masks
 from saadi.evaluation.arms import Arm
 from saadi.evaluation.fidelity import cosine_kid, precision_recall_coverage
 from saadi.evaluation.memorisation import memorised_by_class, memorised_share
 from saadi.evaluation.metrics import ratio
 from saadi.features import nearest_mirrored
-from saadi.records import write_atomic
+from saadi.preferences import READINGS
+from saadi.records import Sample, write_atomic
 from saadi.store import Run
 from saadi.training import Progress
 
@@ -39,14 +41,30 @@ def yardstick(config: RunConfig, data: Dataset, critic: Critic) -> tuple[Feature
         images, labels, _ = fresh_images(config.data.phantom, config.data.size, config.seed, patients, FRESH)
         return critic.embedder.embed(images), labels, "fresh images of the training patients"
     val = data.split("val")
-    return critic.embedder.embed(val.images), val.labels, "validation images, which show other patients than training"
+    rows, labels = np.nonzero(val.presence)  # an image is of every class it shows
+    return critic.embedder.embed(val.images)[rows], labels, "validation images, which show other patients than training"
+
+
+def judge_agreement(run: Run, critic: Critic, samples: Sequence[Sample], images: NDArray[np.uint8]) -> Features:
+    """How far the judge sees in each image [N, S, S, 3] what it was asked to show, 0 .. 1.
+
+    1 or 0 where that is a class or a set of classes; for segmentation the Dice score of the requested mask, over the
+    painted region and its rim.
+    """
+    maps = read_masks(run.folder, samples) if run.config.task == "segmentation" else None
+    requests = requests_of(run.config, critic.train, [sample.condition for sample in samples], maps)
+    parts = [
+        READINGS[run.config.task](logits, *(request[rows] for request in requests)).agreement
+        for rows, logits in critic.judge.pieces(images)
+    ]
+    return np.concatenate(parts)
 
 
 def measure_images(run: Run, data: Dataset, arms: Sequence[Arm], critic: Critic) -> None:
     """Measure each arm's synthetic set against the validation images, into `evaluation/images`."""
 
     def make(folder: Path, progress: Progress) -> None:
-        eyes, classes = critic.embedder, len(data.space)
+        eyes, classes = critic.embedder, len(data.space.asked)
         train, mirrored, real = critic.features, critic.mirrored, eyes.embed(data.split("val").images)
         fresh, fresh_labels, description = yardstick(run.config, data, critic)
         fresh_distance = nearest_mirrored(fresh, train, mirrored).distance
@@ -58,12 +76,12 @@ def measure_images(run: Run, data: Dataset, arms: Sequence[Arm], critic: Critic)
         neighbours: dict[str, list[dict[str, object]]] = {}
         for done, arm in enumerate(arms, 1):
             images = read_images(run.folder, arm.samples)
-            labels = np.array([data.space.id(sample.label) for sample in arm.samples])
+            labels = np.array([data.space.asked.index(sample.label) for sample in arm.samples])
             features = eyes.embed(images)
             near = nearest_mirrored(features, train, mirrored)
             by_class = copied(near.distance, labels)
-            agrees = critic.judge.logits(images).argmax(1) == labels
-            judged = ratio(np.bincount(labels[agrees], minlength=classes), np.bincount(labels, minlength=classes))
+            agrees = judge_agreement(run, critic, arm.samples, images)
+            judged = ratio(np.bincount(labels, agrees, classes), np.bincount(labels, minlength=classes))
             fidelity = precision_recall_coverage(real, features)
             table[arm.name] = {
                 "n": len(images),
@@ -111,5 +129,5 @@ def critic_row(data: Dataset, train_row: int) -> int:
 def _named(data: Dataset, values: NDArray[np.float64]) -> dict[str, float | None]:
     """Values [C] by class name; None for a class without any."""
     return {
-        name: None if np.isnan(value) else float(value) for name, value in zip(data.space.names, values, strict=True)
+        name: None if np.isnan(value) else float(value) for name, value in zip(data.space.asked, values, strict=True)
     }

@@ -5,8 +5,8 @@ One rule for empty classes throughout: a class without images has no score (nan)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from saadi.errors import BadInput
 
 Ids = NDArray[np.integer[Any]]
 Floats = NDArray[np.float64]
+Scoring = Callable[[Floats, Floats], Floats]
+"""How often each unit [B, U] and each training [B, S] is drawn in B resamples, to their scores by class [B, C]."""
 
 CALIBRATION_BINS = 15
 
@@ -52,6 +54,17 @@ def recalls(table: NDArray[np.int64]) -> Floats:
     return ratio(np.diag(table), table.sum(1))
 
 
+class Scored(Protocol):
+    """What can be scored by class, as it is and on resamples: a `Tally`, or what is no ratio of sums."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Trainings, images, classes."""
+
+    def scoring(self, unit_of: Ids) -> Scoring:
+        """Scores of resamples of units; `unit_of` [N]: the unit of each image, 0 .. U - 1."""
+
+
 class Tally(NamedTuple):
     """What scores by class are ratios of, image by image: `parts` and `wholes` [S, N, C] of S trainings on N images.
 
@@ -60,6 +73,38 @@ class Tally(NamedTuple):
 
     parts: Floats
     wholes: Floats
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Trainings, images, classes."""
+        return np.broadcast_shapes(np.shape(self.parts), np.shape(self.wholes))
+
+    def scoring(self, unit_of: Ids) -> Scoring:
+        """Scores of resamples, from what each unit's images add up to. Counts are whole numbers, exact in float64, so
+        equal arms differ by exactly zero."""
+        seeds, _, classes = self.shape
+        units = int(unit_of.max()) + 1
+
+        def by_unit(counts: Floats) -> Floats:
+            sums = np.zeros((units, seeds, classes))
+            np.add.at(sums, unit_of, np.broadcast_to(counts, self.shape).transpose(1, 0, 2))
+            return sums.reshape(units, -1)
+
+        part, whole = by_unit(self.parts), by_unit(self.wholes)
+
+        def scores(unit_counts: Floats, seed_counts: Floats) -> Floats:
+            sums = ((unit_counts @ one).reshape(-1, seeds, classes) for one in (part, whole))
+            drawn_parts, drawn_wholes = (np.einsum("bs,bsc->bc", seed_counts, one) for one in sums)
+            return ratio(drawn_parts, drawn_wholes)
+
+        return scores
+
+
+def point(scored: Scored) -> Floats:
+    """Scores by class [C] of the data as they are."""
+    seeds, images, _ = scored.shape
+    scores: Floats = scored.scoring(np.zeros(images, np.int64))(np.ones((1, 1)), np.ones((1, seeds)))[0]
+    return scores
 
 
 def tally_recalls(labels: Ids, predicted: Ids, classes: int) -> Tally:

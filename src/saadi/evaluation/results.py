@@ -14,42 +14,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saadi import features
+from saadi.critics.tasks import TASKS
 from saadi.data import Dataset
 from saadi.evaluation.arms import Arm
-from saadi.evaluation.metrics import (
-    balanced_accuracy,
-    calibration_error,
-    confusion,
-    macro_f1,
-    rare_classes,
-    tally_recalls,
-)
+from saadi.evaluation.metrics import mean_score, point, rare_classes
 from saadi.evaluation.statistics import Bootstrap, crossed_bootstrap, holm
 from saadi.evaluation.trainings import predict
-from saadi.records import Split, write_atomic
+from saadi.records import LabelSpace, Split, write_atomic
 from saadi.store import Run, digest, file_digest, read_manifests, versions
 
 SCHEMA = 1
-Predictions = dict[str, NDArray[np.float64]]
-"""By arm, log-probabilities [seeds, N, C]."""
+RIVALS = ("unaligned", "rejection", "winners", "copy-paste")
+"""What every round is compared with, beside `real` and the round before."""
+Predictions = dict[str, NDArray[Any]]
+"""By arm, answers [seeds, N, ...] of the task."""
 
 
 def choose(run: Run, data: Dataset, arms: Sequence[Arm]) -> dict[str, Any]:
     """Choices made on val alone: each arm's mixing share, and the round. All arms have equally many trials."""
     val, config = data.split("val"), run.config.evaluation
 
+    truth, task = val.targets(run.config.task), TASKS[run.config.task]
+
     def level(arm: Arm, share: float) -> float:
-        tables = [
-            confusion(val.labels, predict(run, data, arm, share, seed, "val").argmax(1), len(data.space))
-            for seed in range(config.seeds)
-        ]
-        return float(np.mean([balanced_accuracy(table) for table in tables]))
+        answers = np.stack([predict(run, data, arm, share, seed, "val") for seed in range(config.seeds)])
+        each = [point(task.scored(truth, one[None], len(data.space))) for one in answers]
+        return float(np.mean([mean_score(one, data.space.asked_ids) for one in each]))
 
     levels = {arm.name: {share: level(arm, share) for share in shares_of(run, arm)} for arm in arms}
     mixing = {name: max(options, key=lambda share: options[share]) for name, options in levels.items()}
     best = {name: levels[name][share] for name, share in mixing.items()}
     rounds = [name for name in best if name.startswith("round-")]
-    return {"mixing": mixing, "val_balanced_accuracy": best, "round": max(rounds, key=lambda name: best[name])}
+    return {"mixing": mixing, f"val_{task.metric}": best, "round": max(rounds, key=lambda name: best[name])}
 
 
 def shares_of(run: Run, arm: Arm) -> tuple[float, ...]:
@@ -67,7 +63,7 @@ def gather(run: Run, data: Dataset, arms: Sequence[Arm], mixing: Mapping[str, fl
     return {a.name: np.stack([predict(run, data, a, mixing[a.name], s, split) for s in seeds]) for a in arms}
 
 
-def _gains(boot: Bootstrap, names: Sequence[str], rare: Sequence[int]) -> dict[str, Any]:
+def _gains(boot: Bootstrap, names: Sequence[str], asked: Sequence[int], rare: Sequence[int]) -> dict[str, Any]:
     """Every arm against `real`; every round against the rivals and the round before; alignment and the pick apart.
 
     `p_holm` allows for them all.
@@ -76,18 +72,18 @@ def _gains(boot: Bootstrap, names: Sequence[str], rare: Sequence[int]) -> dict[s
     for name in names:
         if name.startswith("round-"):
             before = f"round-{int(name[6:]) - 1}"
-            wanted += [(name, other) for other in ("unaligned", "rejection", "winners", before) if other in names]
+            wanted += [(name, other) for other in (*RIVALS, before) if other in names]
     if "unpicked" in names:
         rounds = [name for name in names if name.startswith("round-")]
         wanted += [("unpicked", "unaligned"), (rounds[-1], "unpicked")]
     gains: dict[str, Any] = {}
     for arm, other in wanted:
-        mean, (low, high) = boot.difference(arm, other)
+        mean, (low, high) = boot.difference(arm, other, asked)
         rare_mean, rare_interval = boot.difference(arm, other, rare)
         gains[f"{arm} - {other}"] = {
             "mean": mean,
             "ci95": [low, high],
-            "p": boot.paired_p(arm, other),
+            "p": boot.paired_p(arm, other, asked),
             "rare": rare_mean,
             "rare_ci95": list(rare_interval),
         }
@@ -98,25 +94,20 @@ def _gains(boot: Bootstrap, names: Sequence[str], rare: Sequence[int]) -> dict[s
 def _arm(
     arm: Arm,
     boot: Bootstrap,
-    log_probabilities: NDArray[np.float64],
-    labels: NDArray[np.int64],
-    names: Sequence[str],
+    space: LabelSpace,
+    per_seed: Sequence[float],
     rare: Sequence[int],
     steps: int,
     share: float,
 ) -> dict[str, Any]:
-    tables = [confusion(labels, one.argmax(1), len(names)) for one in log_probabilities]
-    estimate, rare_estimate = boot.interval(arm.name), boot.interval(arm.name, rare)
-    by_class = {name: boot.interval(arm.name, (i,)).mean for i, name in enumerate(names)}
+    estimate, rare_estimate = boot.interval(arm.name, space.asked_ids), boot.interval(arm.name, rare)
     return {
         "mean": estimate.mean,
         "ci95": list(estimate.interval),
         "rare_mean": rare_estimate.mean,
         "rare_ci95": list(rare_estimate.interval),
-        "per_class": by_class,
-        "per_seed": [balanced_accuracy(table) for table in tables],
-        "macro_f1": float(np.mean([macro_f1(table) for table in tables])),
-        "calibration_error": float(np.mean([calibration_error(labels, np.exp(one)) for one in log_probabilities])),
+        "per_class": {name: boot.interval(arm.name, (i,)).mean for i, name in enumerate(space.names)},
+        "per_seed": list(per_seed),
         "n_synthetic": len(arm.samples),
         "n_generated": arm.generated,
         "unet_evaluations": arm.passes,
@@ -141,11 +132,16 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
     mixing: dict[str, float] = choices["mixing"]
     predictions = gather(run, data, arms, mixing, "test" if final else "val")
     shown, train = data.split("test" if final else "val"), data.split("train")
-    names = list(data.space.names)
+    space, task, truth = data.space, TASKS[config.task], shown.targets(config.task)
     rare_names = rare_classes(train.counts())
-    rare = [names.index(name) for name in rare_names]
+    rare = [space.id(name) for name in rare_names]
+    scored = {name: task.scored(truth, values, len(space)) for name, values in predictions.items()}
+    per_seed = {
+        name: [float(mean_score(point(task.scored(truth, one[None], len(space))), space.asked_ids)) for one in values]
+        for name, values in predictions.items()
+    }
     boot = crossed_bootstrap(
-        {name: tally_recalls(shown.labels, values.argmax(2), len(names)) for name, values in predictions.items()},
+        scored,
         shown.groups,
         config.evaluation.bootstrap,
         config.seed,
@@ -161,10 +157,10 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
         "name": run.folder.name,
         "final": final,
         "split": split,
-        "metric": "balanced_accuracy",
+        "metric": task.metric,
         **{f"n_{part}": sum(frame.split == part for frame in data.frames) for part in ("train", "val", "test")},
         "groups": groups,
-        "classes": names,
+        "classes": list(space.asked),
         "train_counts": train.counts(),
         "rare_classes": list(rare_names),
         "pipeline_seeds": [config.seed],
@@ -176,10 +172,11 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
             "given": "given one generator",
         },
         "arms": {
-            arm.name: _arm(arm, boot, predictions[arm.name], shown.labels, names, rare, steps, mixing[arm.name])
+            arm.name: _arm(arm, boot, space, per_seed[arm.name], rare, steps, mixing[arm.name])
+            | task.extra(truth, predictions[arm.name], len(space))
             for arm in arms
         },
-        "gains": _gains(boot, [arm.name for arm in arms], rare),
+        "gains": _gains(boot, [arm.name for arm in arms], space.asked_ids, rare),
         "synthetic": images["synthetic"],
         "features": features.NAME,
         "memorisation_yardstick": images["yardstick"],
@@ -203,7 +200,7 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
         ],
     }
     files = np.array([frame.file for frame in shown.frames])
-    arrays = {"files": files, "labels": shown.labels, "groups": shown.groups, **predictions}
+    arrays = {"files": files, "targets": truth, "groups": shown.groups, **predictions}
     _save_arrays(run.folder / "evaluation" / f"predictions-{split}.npz", arrays)
     clean: dict[str, Any] = _without_nan(results)
     write_atomic(path, json.dumps(clean, indent=1, allow_nan=False))

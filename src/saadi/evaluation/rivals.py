@@ -24,7 +24,7 @@ EDGE = 0.7
 """Sigma of the pasted object's soft edge, pixels."""
 
 
-def paste(run: Run, train: Dataset, condition: Condition, cell: int) -> tuple[Images, Images]:
+def paste(run: Run, train: Dataset, condition: Condition) -> tuple[Images, Images]:
     """The donor's object, pixels and all, where the condition's layout has it: image [S, S, 3] and ids [S, S].
 
     Nothing is painted over, so the frame's own things stay where they are not covered (Ghiasi et al.,
@@ -33,7 +33,7 @@ def paste(run: Run, train: Dataset, condition: Condition, cell: int) -> tuple[Im
     assert train.masks is not None
     row, source = condition.place
     image, ids = np.asarray(train.images[row]), np.asarray(train.masks[row])
-    layout = layout_of(run.config, train, condition, cell)
+    layout = layout_of(run.config, train, condition, 1)
     if layout.move is None:
         return image, ids
     donor = np.asarray(train.images[source], np.float32)
@@ -69,9 +69,9 @@ def _arm(
     return Arm(name, tuple(read_records(folder / "samples.jsonl", Sample)), inputs=(f"evaluation/sets/{name}",))
 
 
-def copy_paste(run: Run, train: Dataset, conditions: Sequence[Condition], cell: int) -> Arm:
+def copy_paste(run: Run, train: Dataset, conditions: Sequence[Condition]) -> Arm:
     """The rival to beat: real objects at the placements that the synthetic sets have."""
-    return _arm(run, "copy-paste", conditions, ["data"], lambda: [paste(run, train, one, cell) for one in conditions])
+    return _arm(run, "copy-paste", conditions, ["data"], lambda: [paste(run, train, one) for one in conditions])
 
 
 def round_trip(run: Run, train: Dataset, conditions: Sequence[Condition]) -> Arm:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saadi.errors import BadInput
-from saadi.evaluation.metrics import Floats, Tally, mean_score, ratio
+from saadi.evaluation.metrics import Floats, Scored, mean_score
 from saadi.seeds import numpy_rng
 
 _BATCH = 256  # resamples worked out together: bounds memory, changes nothing
@@ -69,12 +69,12 @@ class Bootstrap:
 
 
 def crossed_bootstrap(
-    tallies: Mapping[str, Tally], groups: NDArray[Any], resamples: int = 2000, seed: int = 0
+    scored: Mapping[str, Scored], groups: NDArray[Any], resamples: int = 2000, seed: int = 0
 ) -> Bootstrap:
     """Resample groups (patients, videos) and training seeds, each with replacement and independently of each other.
 
-    `tallies`: by arm, of S trainings on the same N test images; `groups` [N], of any sortable type. A drawn group
-    brings all its images, as often as it is drawn. Every arm gets the same draws of groups
+    `scored`: by arm, a tally or its like of S trainings on the same N test images; `groups` [N], of any sortable type.
+    A drawn group brings all its images, as often as it is drawn. Every arm gets the same draws of groups
     and of seeds, so differences are paired: training i of all arms shares what can be shared, such as the order of real
     batches. This is the pigeonhole bootstrap (Owen 2007, doi:10.1214/07-AOAS122). Its intervals are too wide, by up to
     sqrt(3), where the noise of single predictions outweighs what groups and seeds have in common, and, like any
@@ -83,14 +83,13 @@ def crossed_bootstrap(
     With one group, its images are resampled instead, and `unit` is "image": what is found holds for that group alone.
     With one seed it holds for that training alone. Raises `BadInput` where shapes do not fit each other.
     """
-    if not tallies or resamples < 1:
-        raise BadInput(f"bootstrap: {len(tallies)} arms, {resamples} resamples; at least one of each is needed")
-    shapes = [(name, np.shape(one)) for name, tally in tallies.items() for one in tally]
-    for name, shape in shapes:
-        if len(shape) != 3 or shape != shapes[0][1]:
-            raise BadInput(f"tally of {name}: shape {shape}; all arms need the same (trainings, images, classes)")
-    parts, wholes = (np.stack([np.asarray(tally[i], np.float64) for tally in tallies.values()]) for i in range(2))
-    _, seeds, images, classes = parts.shape
+    if not scored or resamples < 1:
+        raise BadInput(f"bootstrap: {len(scored)} arms, {resamples} resamples; at least one of each is needed")
+    first = next(iter(scored.values())).shape
+    for name, one in scored.items():
+        if len(one.shape) != 3 or one.shape != first:
+            raise BadInput(f"tally of {name}: shape {one.shape}; all arms need the same (trainings, images, classes)")
+    seeds, images, _ = first
     if len(groups) != images:
         raise BadInput(f"groups: {len(groups)} for {images} images; give one for each image")
 
@@ -99,28 +98,14 @@ def crossed_bootstrap(
     if unit == "image":
         unit_of = np.arange(images)
     units = int(unit_of.max()) + 1
-
-    def by_unit(counts: Floats) -> Floats:
-        """[A, S, N, C] summed over each unit's images: [U, A x S x C]. Counts are whole numbers, exact in float64, so
-        equal arms differ by exactly zero."""
-        summed = np.zeros((units, *counts.shape[:2], classes))
-        np.add.at(summed, unit_of, counts.transpose(2, 0, 1, 3))
-        return summed.reshape(units, -1)
-
-    part, whole = by_unit(parts), by_unit(wholes)
-
-    def scores(unit_counts: Floats, seed_counts: Floats) -> Floats:
-        sums = ((unit_counts @ one).reshape(-1, len(tallies), seeds, classes) for one in (part, whole))
-        return ratio(*(np.einsum("bs,basc->bac", seed_counts, one) for one in sums))
-
     unit_rng, seed_rng = numpy_rng(seed, "bootstrap", unit), numpy_rng(seed, "bootstrap", "seed")
     sizes = [min(_BATCH, resamples - start) for start in range(0, resamples, _BATCH)]
-    draws = np.concatenate([scores(_drawn(unit_rng, size, units), _drawn(seed_rng, size, seeds)) for size in sizes])
-    point = scores(np.ones((1, units)), np.ones((1, seeds)))[0]
+    drawn = [(np.ones((1, units)), np.ones((1, seeds)))]  # the data as they are, then what is drawn
+    drawn += [(_drawn(unit_rng, size, units), _drawn(seed_rng, size, seeds)) for size in sizes]
+    scorings = {name: one.scoring(unit_of) for name, one in scored.items()}
+    values = {name: np.concatenate([scores(*each) for each in drawn]) for name, scores in scorings.items()}
     return Bootstrap(
-        {name: point[index] for index, name in enumerate(tallies)},
-        {name: draws[:, index] for index, name in enumerate(tallies)},
-        unit,
+        {name: rows[0] for name, rows in values.items()}, {name: rows[1:] for name, rows in values.items()}, unit
     )
 
 

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from saadi.config import ClassifierConfig, RunConfig
-from saadi.critics.classifier import Labelled, restore, train_classifier
-from saadi.critics.stages import save_classifier
+from saadi.critics.downstream import Labelled, restore, train_network
+from saadi.critics.stages import save_network
+from saadi.critics.tasks import TASKS
 from saadi.data import Dataset
+from saadi.data.conditions import requests_of
 from saadi.data.stages import data_of
-from saadi.diffusion.painting import read_images
+from saadi.diffusion.painting import read_images, read_masks
 from saadi.evaluation.arms import Arm
-from saadi.preferences import log_softmax
 from saadi.records import Sample, Split, to_record
 from saadi.runtime import device_of
 from saadi.seeds import seed_of
@@ -58,19 +59,29 @@ def train(context: Context, out: Path, *, training: dict[str, Any]) -> None:
     real, val = data.split("train"), data.split("val")
     synthetic = None
     if this.samples:
-        labels = np.array([data.space.id(sample.label) for sample in this.samples])
-        synthetic = Labelled(read_images(context.root, this.samples), labels)
-    model = train_classifier(
+        synthetic = Labelled(
+            read_images(context.root, this.samples), targets_of(config, context.root, data, this.samples)
+        )
+    model = train_network(
+        TASKS[config.task],
         _recipe(config, this.model),
-        Labelled(real.images, real.labels),
+        Labelled(real.images, real.targets(config.task)),
         len(data.space),
         seed_of(config.seed, "downstream", this.seed),
         synthetic=synthetic,
         share=this.share,
         device=device_of(config),
     )
-    save_classifier(out / "model.safetensors", model)
-    save_array(out / "val.npy", log_softmax(model.logits(val.images)))
+    save_network(out / "model.safetensors", model)
+    save_array(out / "val.npy", model.answers(val.images))
+
+
+def targets_of(config: RunConfig, root: Path, data: Dataset, samples: Sequence[Sample]) -> NDArray[Any]:
+    """What samples of a run were asked to show, as `Dataset.targets` has it of real images."""
+    if config.task == "segmentation":
+        return read_masks(root, samples)
+    (wanted,) = requests_of(config, data, [sample.condition for sample in samples], None)
+    return wanted
 
 
 def train_arms(run: Run, jobs: Sequence[tuple[Arm, float, int]]) -> None:
@@ -95,12 +106,14 @@ def train_arms(run: Run, jobs: Sequence[tuple[Arm, float, int]]) -> None:
         report(done, len(todo))
 
 
-def predict(run: Run, data: Dataset, arm: Arm, share: float, seed: int, split: Split) -> NDArray[np.float64]:
-    """Log-probabilities [N, C] of a finished training on `val` (kept) or `test` (computed now)."""
+def predict(run: Run, data: Dataset, arm: Arm, share: float, seed: int, split: Split) -> NDArray[Any]:
+    """What a finished training says of `val` (kept) or `test` (computed now), as `Downstream.answer` has it [N, ...]."""
     folder = run.path(_stage(arm.name, share, seed))
     if split == "val":
-        values: NDArray[np.float64] = np.load(folder / "val.npy", allow_pickle=False)
+        values: NDArray[Any] = np.load(folder / "val.npy", allow_pickle=False)
         return values
     state = load_file(folder / "model.safetensors")
-    model = restore(_recipe(run.config, arm.model), state, len(data.space), 1.0, device_of(run.config))
-    return log_softmax(model.logits(data.split(split).images))
+    model = restore(
+        TASKS[run.config.task], _recipe(run.config, arm.model), state, len(data.space), 1.0, device_of(run.config)
+    )
+    return model.answers(data.split(split).images)

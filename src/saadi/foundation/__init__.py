@@ -8,9 +8,10 @@ from pathlib import Path
 from saadi.errors import BadInput
 
 
-def foundation_folder() -> Path:
-    """The shipped weights' folder, in Stable Diffusion's format, with `backbone.safetensors` and `provenance.json`."""
-    folder = Path(str(files("saadi.foundation") / "weights"))
+def foundation_folder(*, inpainting: bool = False) -> Path:
+    """The shipped weights' folder, in Stable Diffusion's format, with `provenance.json` and, where they are of text to
+    image, `backbone.safetensors`. Raises `BadInput` if they are missing."""
+    folder = Path(str(files("saadi.foundation") / ("weights-inpainting" if inpainting else "weights")))
     if not (folder / "model_index.json").is_file():
         raise BadInput(
             f"{folder}: the foundation's weights are missing from this installation; reinstall, or run saadi foundation"

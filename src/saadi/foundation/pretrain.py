@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from saadi.config import ClassifierConfig
-from saadi.critics.classifier import Labelled, train_classifier
+from saadi.critics.downstream import Labelled, train_network
+from saadi.critics.tasks import TASKS
 from saadi.diffusion.base import train_denoiser
 from saadi.diffusion.drawing import encode_images
 from saadi.diffusion.generator import Generator, build_tiny, load_generator, save_generator
@@ -71,9 +72,8 @@ def train_backbone(images: NDArray[np.uint8], folder: Path, progress: Progress) 
         return
     labels = np.arange(len(images), dtype=np.int64) % TOOLS
     recipe = ClassifierConfig(steps=BACKBONE_STEPS, batch=64, lr=4e-3, balance=0.0)
-    model = train_classifier(
-        recipe, Labelled(images[:-HELD_OUT], labels[:-HELD_OUT]), TOOLS, 0x5AAD1, progress=progress
-    )
+    lesson = Labelled(images[:-HELD_OUT], labels[:-HELD_OUT])
+    model = train_network(TASKS["classification"], recipe, lesson, TOOLS, 0x5AAD1, progress=progress)
     right = model.logits(np.array(images[-HELD_OUT:])).argmax(1) == labels[-HELD_OUT:]
     write_atomic(
         folder / "backbone.json", json.dumps({"steps": BACKBONE_STEPS, "held_out_accuracy": float(right.mean())})

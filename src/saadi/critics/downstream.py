@@ -1,0 +1,179 @@
+"""Training a downstream model on images in memory: critic, judge and every arm of the evaluation use this function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from saadi.config import ClassifierConfig
+from saadi.critics.architectures import architecture
+from saadi.critics.tasks import Downstream, Logits, Targets
+from saadi.diffusion.base import sampling_probabilities
+from saadi.evaluation.metrics import mean_score, point
+from saadi.seeds import numpy_rng, seed_of, torch_rng
+from saadi.training import Progress, Recipe, evaluating, fit
+
+_PREDICT_BATCH = 256
+_DENSE_PIXELS = 2**20
+"""Of the images in a batch, where there are logits for each pixel: they outgrow the memory before images do."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images [N, S, S, 3] uint8 and their targets [N, ...] in the form of the task."""
+
+    images: NDArray[np.uint8]
+    targets: Targets
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def take(self, index: NDArray[Any]) -> Labelled:
+        """The rows `index`, by number or as a mask [N]."""
+        return Labelled(self.images[index], self.targets[index])
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network of a task with its input normalisation; logits are divided by `temperature`."""
+
+    task: Downstream
+    net: nn.Module
+    mean: Tensor
+    std: Tensor
+    temperature: float = 1.0
+
+    def pieces(self, images: NDArray[np.uint8]) -> Iterator[tuple[slice, Logits]]:
+        """Calibrated logits of images [N, S, S, 3], batch by batch, with the rows they belong to."""
+        batch = _PREDICT_BATCH
+        if self.task.dense and len(images):
+            batch = max(1, min(batch, _DENSE_PIXELS // images[0, ..., 0].size))
+        for start in range(0, len(images), batch):
+            rows = slice(start, start + batch)
+            with evaluating(self.net):
+                x = _tensor(images[rows]).to(self.mean.device)
+                logits = self.net((x - self.mean) / self.std).double().cpu() / self.temperature
+            yield rows, logits.numpy()
+
+    def logits(self, images: NDArray[np.uint8]) -> Logits:
+        """Calibrated logits [N, C] of images [N, S, S, 3]; of dense tasks [N, C, S, S], a lot of memory."""
+        return np.concatenate([logits for _, logits in self.pieces(images)])
+
+    def answers(self, images: NDArray[np.uint8]) -> NDArray[Any]:
+        """What the task keeps of the logits: log-probabilities [N, C], id maps [N, S, S] uint8, or logits [N, C]."""
+        return np.concatenate([self.task.answer(logits) for _, logits in self.pieces(images)])
+
+    def level(self, shown: Labelled, classes: int, among: Sequence[int] | None = None) -> float:
+        """The task's metric on labelled images, 0 .. 1: the mean over the classes `among` (all by default) that have a
+        score, e.g. balanced accuracy."""
+        scored = self.task.scored(shown.targets, self.answers(shown.images)[None], classes)
+        return float(mean_score(point(scored), among))
+
+
+def _tensor(images: NDArray[np.uint8]) -> Tensor:
+    """[N, S, S, 3] uint8 to [N, 3, S, S] float32 in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div(255)
+
+
+def augment(x: Tensor, generator: torch.Generator, maps: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """Random mirror images, rotations to 30 degrees, zooms of 20 %, shifts of 8 %, colour casts of x [N, 3, S, S].
+
+    `maps` [N, S, S] uint8 move along, by nearest neighbours. What comes into view is reflected, in image and map alike:
+    a reflected tool is labelled as what it looks like.
+    """
+    n = len(x)
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator) * 2 - 1
+
+    angle, zoom = uniform(n) * (torch.pi / 6), 1 + 0.2 * uniform(n)
+    mirror = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0)
+    cos, sin = angle.cos() * zoom, angle.sin() * zoom
+    shift = 0.16 * uniform(n, 2)
+    affine = torch.stack(
+        [torch.stack([cos * mirror, -sin, shift[:, 0]], 1), torch.stack([sin * mirror, cos, shift[:, 1]], 1)], 1
+    )
+    grid = nn.functional.affine_grid(affine, list(x.shape), align_corners=False)
+
+    def moved(pixels: Tensor, mode: str) -> Tensor:
+        return nn.functional.grid_sample(pixels, grid, mode=mode, padding_mode="reflection", align_corners=False)
+
+    if maps is not None:
+        maps = moved(maps[:, None].float(), "nearest")[:, 0].to(maps.dtype)
+    gain, bias = 1 + 0.15 * uniform(n, 3, 1, 1) + 0.1 * uniform(n, 1, 1, 1), 0.08 * uniform(n, 1, 1, 1)
+    return (moved(x, "bilinear") * gain + bias).clamp(0, 1), maps
+
+
+def train_network(
+    task: Downstream,
+    config: ClassifierConfig,
+    real: Labelled,
+    classes: int,
+    seed: int,
+    *,
+    synthetic: Labelled | None = None,
+    share: float = 0.0,
+    device: torch.device | None = None,
+    progress: Progress | None = None,
+) -> Network:
+    """Train a fresh model of a task on real images and, as `share` of each batch, synthetic ones.
+
+    Real images are drawn in an order that depends on the seed alone, so arms of one seed are paired.
+    """
+    made = architecture(config.model, dense=task.dense)
+    device = device or torch.device("cpu")
+    torch.manual_seed(seed_of(seed, "init"))
+    net = made.build(classes)
+    net = net.to(device).to(memory_format=torch.channels_last)
+    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (made.mean, made.std))
+    odds = sampling_probabilities(task.shows(real.targets, classes), config.balance)
+    n_synthetic = round(config.batch * share) if synthetic is not None else 0
+
+    def loss_at(step: int) -> Tensor:
+        index = numpy_rng(seed, "real", step).choice(len(real), config.batch, p=odds)[: config.batch - n_synthetic]
+        images, targets = real.images[index], real.targets[index]
+        if synthetic is not None and n_synthetic:
+            extra = numpy_rng(seed, "synthetic", step).integers(0, len(synthetic), n_synthetic)
+            images = np.concatenate([images, synthetic.images[extra]])
+            targets = np.concatenate([targets, synthetic.targets[extra]])
+        wanted = torch.from_numpy(targets)
+        x, maps = augment(_tensor(images), torch_rng(seed, "augment", step), wanted if task.dense else None)
+        logits = net((x.to(device) - mean) / std)
+        return task.loss(logits, (wanted if maps is None else maps).to(device))
+
+    net.train()
+    recipe = Recipe(
+        config.steps, config.lr, weight_decay=config.weight_decay, warmup=0.15, floor=0.0, clip=5.0, betas=(0.9, 0.999)
+    )
+    fit(
+        {"net": net},
+        loss_at,
+        recipe,
+        seed=seed,
+        what=f"{task.name} model {config.model}",
+        every=config.steps,
+        progress=progress,
+    )
+    return Network(task, net.eval(), mean, std)
+
+
+def restore(
+    task: Downstream,
+    config: ClassifierConfig,
+    state: dict[str, Tensor],
+    classes: int,
+    temperature: float,
+    device: torch.device,
+) -> Network:
+    """A network from its saved weights."""
+    made = architecture(config.model, dense=task.dense)
+    net = made.build(classes)
+    net.load_state_dict(state)
+    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (made.mean, made.std))
+    return Network(task, net.to(device).to(memory_format=torch.channels_last).eval(), mean, std, temperature)
