@@ -122,8 +122,8 @@ class Reading(NamedTuple):
     """How a critic takes each of N samples, whatever the criterion; all [N].
 
     `right`: it sees what was asked for. `probability`: that of what was asked for. `seen`: the class id it sees first,
-    with `seen_probability`. `rival`: the class a wrong sample is taken for, a right one nearly was. `agreement`, 0 .. 1:
-    how far what is seen is what was asked for; where that cannot be in part, 1 if it is right, else 0.
+    with `seen_probability`. `rival`: the class a wrong sample is taken for, a right one nearly was. `agreement`,
+    0 .. 1: how far what is seen is what was asked for; where that cannot be in part, 1 if it is right, else 0.
     """
 
     right: NDArray[np.bool_]

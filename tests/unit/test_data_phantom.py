@@ -108,8 +108,8 @@ def test_fresh_images_are_balanced_of_the_patients_of_their_class_and_new() -> N
 
 
 def test_the_oracle_s_images_are_its_own_and_balanced() -> None:
-    images, labels = oracle_images(24, 64, 3)
-    again, _ = oracle_images(16, 64, 3)
+    images, labels = oracle_images(24, 64, 3, "classification")
+    again, _ = oracle_images(16, 64, 3, "classification")
     np.testing.assert_array_equal(images[:16], again)  # an image depends on its index alone
     assert np.bincount(labels).tolist() == [3] * 8
     assert not {image.tobytes() for image in images} & {

@@ -45,7 +45,8 @@ class Downstream:
     `loss(logits, targets)`: what a network is trained on, a scalar. `shows(targets, C)`: the classes each image shows
     [N, C]. `answer(logits)`: what is kept of a network's output, to be scored. `scored(targets, answers [T, N, ...],
     C)`: by class, for the bootstrap. `likelihood(logits, targets)`: the log-likelihood of each of M calibrated answers
-    [M], which a temperature maximises; `extra(targets, answers, C)`: further figures of an arm, means over trainings; and `witnesses(logits, targets)`: the M that it is fitted on.
+    [M], which a temperature maximises, and `witnesses(logits, targets)`: the M that it is fitted on.
+    `extra(targets, answers, C)`: further figures of an arm, means over its trainings.
     """
 
     name: str

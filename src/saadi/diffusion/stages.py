@@ -72,7 +72,7 @@ def train_base(run: Run, data: Dataset) -> None:
     shipped = sorted(start_folder(config).glob("*/*.safetensors")) if config.base.model == "tiny" else []
     weights = [file_digest(path) for path in shipped]
     settings = [
-        config.base.model_dump(mode="json"), config.layouts.model_dump(mode="json"), config.seed, config.threads, weights
+        *(part.model_dump(mode="json") for part in (config.base, config.layouts)), config.seed, config.threads, weights
     ]  # fmt: skip
     run.stage("base", make, settings=settings, inputs=["data"])
 

@@ -93,7 +93,7 @@ def final_set(
         write_records(folder / "samples.jsonl", samples)
 
     settings = [
-        budget, per_class, run.config.sampling.model_dump(mode="json"), critic.criterion, list(sampler.adapters),
+        budget, per_class, run.config.sampling.model_dump(mode="json"), run.config.preferences.criterion, list(sampler.adapters),
     ]  # fmt: skip
     stages = ["critic", *inputs] if picks else inputs
     folder = run.stage(f"evaluation/sets/{name}", make, settings=settings, inputs=stages)

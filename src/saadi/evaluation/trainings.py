@@ -107,7 +107,7 @@ def train_arms(run: Run, jobs: Sequence[tuple[Arm, float, int]]) -> None:
 
 
 def predict(run: Run, data: Dataset, arm: Arm, share: float, seed: int, split: Split) -> NDArray[Any]:
-    """What a finished training says of `val` (kept) or `test` (computed now), as `Downstream.answer` has it [N, ...]."""
+    """What a finished training says of `val` (kept) or `test` (computed now) [N, ...], see `Downstream.answer`."""
     folder = run.path(_stage(arm.name, share, seed))
     if split == "val":
         values: NDArray[Any] = np.load(folder / "val.npy", allow_pickle=False)
