@@ -10,13 +10,14 @@ import pytest
 import torch
 from conftest import Finished
 
-from saadi.alignment.stages import anchor_pairs, anchor_rows
+from saadi.alignment.stages import anchor_pairs
 from saadi.config import load_config
 from saadi.critics.stages import fit_critics
 from saadi.data.stages import prepare_data
 from saadi.diffusion.drawing import encode_images
 from saadi.diffusion.generator import encode_prompts
-from saadi.diffusion.stages import model_at, prompts_of
+from saadi.diffusion.lessons import anchors_of, prompt_of
+from saadi.diffusion.stages import model_at
 from saadi.records import Sample, read_records
 from saadi.store import Run
 
@@ -61,11 +62,11 @@ def test_an_anchor_is_better_under_its_own_prompt_than_under_what_another_patien
     with Run(finished.copy(tmp_path), made_with) as run:
         data = prepare_data(run)
         critic, generator = fit_critics(run, data), model_at(run.folder, config, [])
-        found = anchor_pairs(config, generator, data, critic, 1)
-    train = data.split("train")
-    rows = anchor_rows(train.labels, 3, config.seed, "anchors", 1)
+        train = data.split("train")
+        found = anchor_pairs(config, generator, train, critic, 1)
+        rows = anchors_of(config, generator, train, 1).rows
     assert np.array_equal(train.labels[rows], np.repeat(np.unique(train.labels), 3))
-    table = encode_prompts(generator, prompts_of(config, data.space))
+    table = encode_prompts(generator, [prompt_of(config, [name]) for name in data.space.names])
     assert torch.equal(found.winner.latents, found.loser.latents)
     torch.testing.assert_close(found.winner.latents, encode_images(generator, train.images[rows]))
     assert torch.equal(found.embedding, table[train.labels[rows]])

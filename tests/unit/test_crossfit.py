@@ -79,7 +79,7 @@ def test_a_mirrored_copy_is_judged_by_the_member_that_never_saw_the_original() -
     frames = tuple(Frame(name, ("hook",), name, "train") for name in ("anna", "ben"))
     train = Dataset(LabelSpace(("hook", "clip")), frames, np.stack([anna, ben]))
     crossfit = CrossFitted((member(0), member(1)), {"anna": 0, "ben": 1})
-    critic = Critic(crossfit, member(2), Pixels(SmallCNN(2)), train, "critic-loss")
+    critic = Critic(crossfit, member(2), Pixels(SmallCNN(2)), train, RunConfig())
     copies = np.stack([anna, anna[:, ::-1], ben, ben[:, ::-1]])
     near = critic.nearest_groups(copies)
     assert near.tolist() == ["anna", "anna", "ben", "ben"]

@@ -62,7 +62,7 @@ def test_large_logits_do_not_overflow() -> None:
 
 
 def test_score_says_what_the_critic_saw_and_a_tie_is_not_right() -> None:
-    first, second, third = score("critic-loss", [sample(name) for name in "abc"], LOGITS, LABELS)
+    first, second, third = score("critic-loss", list("abc"), LOGITS, LABELS)
     assert (first.right, second.right, third.right) == (True, False, False)
     assert first.sample == "a"
     assert first.value == pytest.approx(math.log(first.parts["probability"]))
@@ -73,15 +73,14 @@ def test_score_says_what_the_critic_saw_and_a_tie_is_not_right() -> None:
 def test_the_rival_is_the_likeliest_other_class_for_right_and_wrong_alike() -> None:
     logits = np.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0], [0.0, 5.0, 9.0]])
     assert rivals(logits, np.array([0, 1, 2])).tolist() == [1, 0, 1]
-    parts = [one.parts for one in score("margin", [sample(name) for name in "abc"], logits, np.array([0, 1, 2]))]
+    parts = [one.parts for one in score("margin", list("abc"), logits, np.array([0, 1, 2]))]
     assert [part["rival"] for part in parts] == [1, 0, 1]
     assert parts[1]["rival"] == parts[1]["seen"]  # what a wrong one is seen as
 
 
 def test_right_does_not_depend_on_the_criterion() -> None:
-    samples = [sample(name) for name in "abc"]
     for name in ("critic-loss", "margin"):
-        assert [one.right for one in score(name, samples, LOGITS, LABELS)] == [True, False, False]
+        assert [one.right for one in score(name, list("abc"), LOGITS, LABELS)] == [True, False, False]
 
 
 def test_unknown_criterion_is_bad_input_that_names_the_known_ones() -> None:
@@ -92,7 +91,7 @@ def test_unknown_criterion_is_bad_input_that_names_the_known_ones() -> None:
 def test_criteria_register_under_their_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("saadi.preferences.CRITERIA", dict(CRITERIA))
     criterion("own-logit")(lambda logits, labels: logits[np.arange(len(labels)), labels])
-    values = [one.value for one in score("own-logit", [sample(name) for name in "abc"], LOGITS, LABELS)]
+    values = [one.value for one in score("own-logit", list("abc"), LOGITS, LABELS)]
     assert values == [2, 1, 0]
 
 
@@ -118,7 +117,7 @@ def test_region_dice_of_a_square_that_is_shifted() -> None:
     logits, maps, asked = sees(ids)[None], region()[None], np.array([1])
     assert region_dice(logits, maps, asked) == pytest.approx(24 / 32)
     assert region_iou(logits, maps, asked) == pytest.approx(12 / 20)
-    (judged,) = score("region-dice", [sample("a")], logits, maps, asked)
+    (judged,) = score("region-dice", ["a"], logits, maps, asked)
     assert judged.value == pytest.approx(0.75)
     assert judged.right
     assert judged.parts == pytest.approx({"probability": 0.75, "seen": 1, "seen_probability": 0.75, "rival": 0})
@@ -135,7 +134,7 @@ def test_the_surer_of_two_that_find_the_region_is_better_but_half_is_needed_to_b
     found = np.where(region() == 1, 1, 0)
     part, other = np.where(np.arange(8) < 3, found, 0), np.where(found == 1, 2, 0)
     logits = np.stack([sees(found), sees(found, 1.0), sees(part), sees(other)])
-    scores = score("region-dice", [sample(name) for name in "abcd"], logits, maps, asked)
+    scores = score("region-dice", list("abcd"), logits, maps, asked)
     assert [one.right for one in scores] == [True, True, False, False]  # 4 of 16: Dice 0.4
     values = [one.value for one in scores]
     assert values == sorted(values, reverse=True)
@@ -152,7 +151,7 @@ def test_a_request_for_nothing_is_bad_input() -> None:
 def test_a_set_is_right_when_all_of_it_is_seen_and_nothing_else() -> None:
     logits = np.array([[2.0, 1.0, -3.0], [2.0, 1.0, 0.5], [2.0, -1.0, -3.0], [-1.0, -2.0, -3.0]])
     sets = np.array([[1, 1, 0], [1, 1, 0], [1, 1, 0], [0, 0, 0]])
-    scores = score("presence-loss", [sample(name) for name in "abcd"], logits, sets)
+    scores = score("presence-loss", list("abcd"), logits, sets)
     assert [one.right for one in scores] == [True, False, False, True]
     likely = [1 / (1 + math.exp(-z)) for z in (2, 1, 3)]
     assert scores[0].value == pytest.approx(sum(math.log(p) for p in likely) / 3)

@@ -100,7 +100,7 @@ def run(tmp_path: Path) -> Path:
     for k in (1, 2):
         samples = make_samples(run, f"round-{k}/samples", f"r{k}-")
         seen = np.array([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.2, 0.1, 0.7], *[[0.05, 0.83, 0.12]] * 3])
-        scores = score("critic-loss", samples, np.log(seen), np.array([0, 1, 2, 0, 1, 2]))
+        scores = score("critic-loss", [one.id for one in samples], np.log(seen), np.array([0, 1, 2, 0, 1, 2]))
         dump(run / f"round-{k}/scores/scores.jsonl", *scores)
         dump(
             run / f"round-{k}/pairs/pairs.jsonl", Pair(f"r{k}-2", f"r{k}-5", EVIL, 0.3), Pair("gone", "x", "hook", 1.0)

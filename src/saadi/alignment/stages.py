@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from saadi.alignment.train import PairBatch, align, between_prompts, unet_passes
+from saadi.config import RunConfig
 from saadi.critics.stages import Critic
 from saadi.data import Dataset
 from saadi.diffusion.base import train_denoiser
@@ -30,16 +31,16 @@ LEAST_PAIRS = 2
 """One to learn from and one to watch."""
 
 
-def _prompts(run: Run, generator: Generator, prompts: Sequence[Sequence[str]]) -> Tensor:
+def _prompts(config: RunConfig, generator: Generator, prompts: Sequence[Sequence[str]]) -> Tensor:
     """Embeddings [N, T, D] of the prompts that ask for some classes each."""
-    texts = [prompt_of(run.config, labels) for labels in prompts]
+    texts = [prompt_of(config, labels) for labels in prompts]
     distinct = sorted(set(texts))
     return encode_prompts(generator, distinct)[[distinct.index(text) for text in texts]]
 
 
-def _rival(run: Run, data: Dataset, condition: Condition, verdict: Score) -> tuple[str, ...]:
+def _rival(config: RunConfig, data: Dataset, condition: Condition, verdict: Score) -> tuple[str, ...]:
     """The classes that an image is, or nearly was, taken to show."""
-    return taken_for(run.config.task, condition.labels, data.space.names[int(verdict.parts["rival"])])
+    return taken_for(config.task, condition.labels, data.space.names[int(verdict.parts["rival"])])
 
 
 def _batches(
@@ -51,33 +52,33 @@ def _batches(
     pairs: Sequence[Pair],
 ) -> tuple[PairBatch, PairBatch]:
     """What pairs say of two images, and of two prompts for one; latents and embeddings computed once."""
-    of = {sample.id: sample for sample in samples}
+    config, of = run.config, {sample.id: sample for sample in samples}
     verdict = {score.sample: score for score in scores}
     train = data.split("train")
 
     def seen(ids: Sequence[str]) -> Clean:
         chosen = [of[i] for i in ids]
-        return sample_images(run.config, generator, train, chosen, read_images(run.folder, chosen))
+        return sample_images(config, generator, train, chosen, read_images(run.folder, chosen))
 
     def taken_for(ids: Sequence[str]) -> Tensor:
-        return _prompts(run, generator, [_rival(run, data, of[i].condition, verdict[i]) for i in ids])
+        return _prompts(config, generator, [_rival(config, data, of[i].condition, verdict[i]) for i in ids])
 
     winners, losers = [pair.winner for pair in pairs], [pair.loser for pair in pairs]
-    own = _prompts(run, generator, [of[i].condition.labels for i in winners])
+    own = _prompts(config, generator, [of[i].condition.labels for i in winners])
     images = PairBatch(seen(winners), seen(losers), own, own)
     wrong = torch.tensor([not verdict[i].right for i in losers], device=own.device)
     return images, between_prompts(images, taken_for(winners), taken_for(losers), wrong)
 
 
-def anchor_pairs(run: Run, generator: Generator, train: Dataset, critic: Critic, round_: int) -> PairBatch:
+def anchor_pairs(config: RunConfig, generator: Generator, train: Dataset, critic: Critic, round_: int) -> PairBatch:
     """Real images, each better under its own prompt than under the one that a member of the critic which never saw its
     patient finds nearest."""
-    found = anchors_of(run.config, generator, train, round_)
+    found = anchors_of(config, generator, train, round_)
     real = train.take(found.rows)
     verdicts = critic.verdicts(real.images, found.conditions, real.masks, real.groups)
-    own = _prompts(run, generator, [one.labels for one in found.conditions])
-    rivals = [_rival(run, train, one, verdict) for one, verdict in zip(found.conditions, verdicts, strict=True)]
-    other = _prompts(run, generator, rivals)
+    own = _prompts(config, generator, [one.labels for one in found.conditions])
+    rivals = [_rival(config, train, one, verdict) for one, verdict in zip(found.conditions, verdicts, strict=True)]
+    other = _prompts(config, generator, rivals)
     return PairBatch(found.images, found.images, own, other)
 
 
@@ -125,7 +126,7 @@ def align_round(
         if config.alignment.prompts:
             train = train + prompts
         if config.alignment.anchors:
-            train = train + anchor_pairs(run, generator, data.split("train"), critic, round_)
+            train = train + anchor_pairs(config, generator, data.split("train"), critic, round_)
         rows, reason = align(
             generator.unet,
             reference.unet,

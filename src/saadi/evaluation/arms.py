@@ -92,9 +92,11 @@ def final_set(
             samples = select_best(samples, [s.value for s in scores], [s.right for s in scores], per_class)
         write_records(folder / "samples.jsonl", samples)
 
+    config = run.config
     settings = [
-        budget, per_class, run.config.sampling.model_dump(mode="json"), run.config.preferences.criterion, list(sampler.adapters),
-    ]  # fmt: skip
+        *(budget, per_class, config.sampling.model_dump(mode="json"), config.layouts.model_dump(mode="json")),
+        *(config.preferences.criterion, list(sampler.adapters)),
+    ]
     stages = ["critic", *inputs] if picks else inputs
     folder = run.stage(f"evaluation/sets/{name}", make, settings=settings, inputs=stages)
     return read_records(folder / "samples.jsonl", Sample)
