@@ -119,7 +119,7 @@ def test_synthetic_images_are_measured(finished: Finished) -> None:
 def test_the_table_can_be_recomputed_from_the_predictions(finished: Finished) -> None:
     results = finished.results
     with np.load(finished.folder / "evaluation/predictions-test.npz", allow_pickle=False) as kept:
-        files, labels, groups = kept["files"].tolist(), kept["labels"], kept["groups"]
+        files, labels, groups = kept["files"].tolist(), kept["targets"], kept["groups"]
         assert len(labels) == len(groups) == 16
         assert set(groups.tolist()) == set(results["groups"]["test"])
         for name, arm in results["arms"].items():
