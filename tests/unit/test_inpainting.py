@@ -48,7 +48,7 @@ def canvas() -> Canvas:
 def images_of(
     generator: Generator, frames: Canvas, seeds: list[int]
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    embedding, blank = encode_prompts(generator, ["a hook", ""]).split(1)
+    embedding, blank = encode_prompts(generator, ["a hook", ""])[:, None]
     return np.stack(list(draw(generator, embedding.expand(len(seeds), -1, -1), blank, seeds, SAMPLING, frames)))
 
 

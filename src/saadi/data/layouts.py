@@ -165,9 +165,9 @@ def make_layout(
     """The layout of one synthetic frame on a training frame's ids `canvas` [S, S].
 
     Without a `donor` [S, S] the canvas's own class `label` is painted anew where it is; `label` 0 paints background
-    where a decoy is. With one, which shows class `label`, its object is moved onto the canvas and takes the place of the
-    canvas's `things` (ids): what these hid becomes `erased`. An object of several classes is painted class by class,
-    `label` last. Regions and, for the prompt's sake, each object are made of whole `cell`s.
+    where a decoy is. With one, which shows class `label`, its object is moved onto the canvas and takes the place of
+    the canvas's `things` (ids): what these hid becomes `erased`. An object of several classes is painted class by
+    class, `label` last. Regions and, for the prompt's sake, each object are made of whole `cell`s.
     """
     unknown = canvas == IGNORE
     if donor is None:
