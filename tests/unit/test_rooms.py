@@ -22,7 +22,7 @@ FLOORS = (
     "critics features",
     # The foundation is an address, from which diffusion and critics fetch weights. Making it anew uses both and stands
     # above them; no stage of a run imports it.
-    "foundation.pool foundation.autoencoder foundation.pretrain",
+    "foundation.pool foundation.autoencoder foundation.pretrain foundation.inpainting",
     "alignment",
     "evaluation",
     "report",
