@@ -45,7 +45,7 @@ def data() -> Dataset:
 def critic(data: Dataset) -> Critic:
     """Eyes that need no weights, and a judge to whom everything is the first class."""
     train, eyes = data.split("train"), Eyes()
-    judge = SimpleNamespace(logits=lambda images: np.eye(8)[np.zeros(len(images), int)])
+    judge = SimpleNamespace(pieces=lambda images: [(slice(None), np.eye(8)[np.zeros(len(images), int)])])
     features, mirrored = eyes.embed(train.images), eyes.embed(train.images[:, :, ::-1])
     made = SimpleNamespace(embedder=eyes, train=train, judge=judge, features=features, mirrored=mirrored)
     return cast(Critic, made)

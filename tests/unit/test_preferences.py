@@ -120,7 +120,8 @@ def test_region_dice_of_a_square_that_is_shifted() -> None:
     (judged,) = score("region-dice", ["a"], logits, maps, asked)
     assert judged.value == pytest.approx(0.75)
     assert judged.right
-    assert judged.parts == pytest.approx({"probability": 0.75, "seen": 1, "seen_probability": 0.75, "rival": 0})
+    parts = {"probability": 0.75, "seen": 1, "seen_probability": 0.75, "rival": 0, "agreement": 0.75}
+    assert judged.parts == pytest.approx(parts)
 
 
 def test_what_is_seen_beyond_the_rim_is_nobodys_business() -> None:

@@ -53,7 +53,9 @@ def test_a_line_a_record(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
     write_records(path, SAMPLES)
     lines = path.read_text(encoding="utf-8").splitlines()
-    assert json.loads(lines[1]) == {"id": "s1", "label": "clip", "round": 1, "seed": 2**62 + 1, "file": "1.png"}
+    condition = {"id": "clip", "labels": ["clip"], "frame": None, "donor": None}
+    own = {"id": "s1", "condition": condition, "round": 1, "seed": 2**62 + 1, "file": "1.png", "mask": None}
+    assert json.loads(lines[1]) == own
     assert read_records(path, Sample) == SAMPLES
     write_records(path, [])
     assert read_records(path, Sample) == []

@@ -122,7 +122,7 @@ def test_rows_of_the_predictions_are_named(tmp_path: Path) -> None:
     shown = make_data(None).split("test")
     with np.load(tmp_path / "run/evaluation/predictions-test.npz", allow_pickle=False) as kept:
         assert kept["files"].tolist() == [frame.file for frame in shown.frames]
-        assert kept["labels"].tolist() == shown.labels.tolist()
+        assert kept["targets"].tolist() == shown.labels.tolist()
         assert kept["round-1"].shape == (2, len(shown.frames), 4)
     assert not list((tmp_path / "run").rglob("*.partial"))
 
