@@ -196,7 +196,8 @@ def _write_set(
     csv.writer(table, lineterminator="\n").writerows([tuple(columns), *zip(*columns.values(), strict=True)])
     write_atomic(folder / "labels.csv", table.getvalue())
     rows = [
-        {"file_name": file, "label": sample.label, "labels": list(sample.condition.labels)}
+        {"file_name": file, "label": sample.label}
+        | ({"labels": list(sample.condition.labels)} if task == "presence" else {})
         for file, sample in zip(columns["file"], samples, strict=True)
     ]
     write_atomic(folder / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in rows))

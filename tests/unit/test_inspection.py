@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from saadi import inspection
 from saadi.config import dump_config, parse_config
+from saadi.data.stages import read_data
 from saadi.errors import BadInput, Interrupted
 from saadi.inspection import render_status, run_status, sample_run
-from saadi.records import Frame, write_records
+from saadi.records import Frame, Sample, write_records
 
 CONFIG = parse_config({"rounds": 2, "sampling": {"batch": 4}, "threads": 1}, "a test")
 
@@ -43,15 +42,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.save(run / "data/images.npy", np.full((1, 8, 8, 3), 2, np.uint8))
     drawn = iter(range(1000))
 
-    def draw(_: Any, embeddings: torch.Tensor, blank: torch.Tensor, seeds: list[int], __: Any) -> Iterator[Any]:
-        assert len(embeddings) == len(seeds)
-        assert len(blank) == 1
-        return (np.full((8, 8, 3), next(drawn) % 8, np.uint8) for _ in seeds)
+    def paint(samples: list[Sample]) -> tuple[NDArray[np.uint8], None]:
+        return np.stack([np.full((8, 8, 3), next(drawn) % 8, np.uint8) for _ in samples]), None
 
-    monkeypatch.setattr(inspection, "model_at", lambda root, config, adapters: SimpleNamespace(adapters=adapters))
-    monkeypatch.setattr(inspection, "encode_prompts", lambda model, prompts: torch.zeros(len(prompts), 1, 1))
+    painter = SimpleNamespace(train=read_data(run / "data"), paint=paint)
+    monkeypatch.setattr(inspection.Painter, "open", lambda *_: painter)
     monkeypatch.setattr(inspection, "load_embedder", lambda folder: Eyes())
-    monkeypatch.setattr(inspection, "draw", draw)
     return run
 
 
@@ -92,7 +88,7 @@ def test_copies_are_kept_where_asked_in_a_run_that_is_not_measured(run: Path, tm
 def test_what_cannot_be_written_is_refused_before_anything_is_drawn(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspection, "model_at", never)
+    monkeypatch.setattr(inspection.Painter, "open", never)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/a.txt").touch()
     for name in ("full", "full/a.txt"):
@@ -119,7 +115,7 @@ def test_a_partial_folder_is_swept_away_and_an_empty_one_filled_in_its_place(
     assert before in (None, out.stat().st_ino)  # a mount point could not be replaced
 
 
-@pytest.mark.parametrize("at", ["draw", "save_png", "write_atomic"])
+@pytest.mark.parametrize("at", ["conditions_of", "save_png", "write_atomic"])
 def test_an_interrupted_sample_leaves_nothing(
     at: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
