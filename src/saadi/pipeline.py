@@ -19,7 +19,7 @@ from saadi.diffusion.stages import train_base
 from saadi.evaluation.arms import Arm, control_arm, final_set, unpicked
 from saadi.evaluation.images import measure_images
 from saadi.evaluation.results import shares_of, write_results
-from saadi.evaluation.rivals import copy_paste, round_trip
+from saadi.evaluation.rivals import copy_paste, reconstructed
 from saadi.evaluation.trainings import train_arms
 from saadi.preflight import preflight
 from saadi.records import Sample
@@ -102,7 +102,7 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
     ]
     if segments:  # the rival that pastes real objects where the sets have theirs, and the autoencoder's own mark
         train, places = data.split("train"), [sample.condition for sample in unaligned.samples]
-        arms[2:2] = [copy_paste(run, train, places), round_trip(run, train, places)]
+        arms[2:2] = [copy_paste(run, train, places), reconstructed(run, train, places)]
     if several > size:  # what alignment alone is worth
         arms.append(unpicked(run, arms[-1], size))
     seeds = range(config.evaluation.seeds)

@@ -95,7 +95,7 @@ def disk_bytes(config: RunConfig, images: int, classes: int) -> int:
     checkpoint, which holds weights, two moments and an average."""
     pixels = (images + 2 * _images_drawn(config, classes, config.preferences.max_candidates)) * 3 * config.data.size**2
     critic, judge, downstream = (
-        sum(p.numel() for p in architecture(name).build(classes).parameters())
+        sum(p.numel() for p in architecture(name, dense=TASKS[config.task].dense).build(classes).parameters())
         for name in (config.critic.classifier.model, config.critic.judge.model, config.evaluation.classifier.model)
     )
     numbers = 5 * _parameters(start_folder(config))

@@ -74,7 +74,7 @@ def copy_paste(run: Run, train: Dataset, conditions: Sequence[Condition]) -> Arm
     return _arm(run, "copy-paste", conditions, ["data"], lambda: [paste(run, train, one) for one in conditions])
 
 
-def round_trip(run: Run, train: Dataset, conditions: Sequence[Condition]) -> Arm:
+def reconstructed(run: Run, train: Dataset, conditions: Sequence[Condition]) -> Arm:
     """A control: the donors' frames, real but for the autoencoder, whose texture all synthetic pixels have."""
 
     def frames() -> list[tuple[Images, Images]]:
@@ -84,4 +84,4 @@ def round_trip(run: Run, train: Dataset, conditions: Sequence[Condition]) -> Arm
         images = decode_latents(generator, encode_images(generator, train.images[rows]))
         return list(zip(images, np.asarray(train.masks[rows]), strict=True))
 
-    return _arm(run, "round-trip", conditions, ["data", "base"], frames)
+    return _arm(run, "reconstructed", conditions, ["data", "base"], frames)
