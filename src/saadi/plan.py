@@ -31,7 +31,7 @@ def _seconds_per_pass(config: RunConfig, *, training: bool) -> float:
     generator = open_start(config, ()).to(device_of(config))
     unet = generator.unet.train(training)
     embedding = encode_prompts(generator, [""]).expand(_PROBE, -1, -1)
-    side = config.data.size // 2 ** (len(generator.vae.config.block_out_channels) - 1)
+    side = config.data.size // generator.cell
     x = torch.randn(_PROBE, unet.config.in_channels, side, side, device=generator.device)
     t = torch.full((_PROBE,), 500, device=generator.device)
     with torch.set_grad_enabled(training):

@@ -1,8 +1,8 @@
 """Where a synthetic frame is to show what: a training frame's own mask, or one of another group moved onto it.
 
 Pure geometry on id maps. A layout asks for a mask exactly and blanks more than it: the blanked region grows beyond the
-object by a random, uneven rim, and takes in places where nothing is asked for, so that neither a seam nor the texture
-of decoded pixels says where the object is.
+object by a random, uneven rim, and takes in places where nothing is asked for. Its purpose: that neither a seam nor the
+texture of decoded pixels says where the object is.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Pass:
 class Layout:
     """`target` [S, S]: the ids the finished frame is asked to show; `passes`: what is painted, in order.
 
-    `source` [S, S] bool and `move` (2 x 3, target to donor pixels, row first) say where a moved object comes from.
+    `pasted` [S, S]: where a moved object is; `move` (2 x 3, target to donor pixels, row first): where it comes from.
     """
 
     target: Ids

@@ -61,6 +61,21 @@ class Canvas:
         return Canvas(self.images[part], self.objects[part], self.regions[part], self.alphas[part])
 
 
+def _cells(generator: Generator, pixels: NDArray[np.bool_]) -> Tensor:
+    """The latent cells that masks [N, S, S] touch, 1 or 0 [N, 1, h, w]."""
+    return max_pool2d(torch.from_numpy(pixels.astype(np.float32))[:, None].to(generator.device), generator.cell)
+
+
+def _given(
+    generator: Generator, images: NDArray[np.uint8], objects: NDArray[np.bool_], regions: NDArray[np.bool_]
+) -> Tensor:
+    """What an inpainting network is told beside the noisy latents [N, 1 + C, h, w].
+
+    The mask is the object's, in whole cells, or a thin shaft would fall through; what is blank is more.
+    """
+    return torch.cat([_cells(generator, objects), encode_images(generator, images, regions)], 1)
+
+
 def to_clean(
     generator: Generator,
     images: NDArray[np.uint8],
@@ -68,16 +83,9 @@ def to_clean(
     regions: NDArray[np.bool_],
     outside: float,
 ) -> Clean:
-    """Frames [N, S, S, 3] as an inpainting model learns them: errors outside the region weigh `outside`, in it 1.
-
-    The mask that is given is the object's, in whole cells, or a thin shaft would fall through; what is blank is more.
-    """
-
-    def cells(pixels: NDArray[np.bool_]) -> Tensor:
-        return max_pool2d(torch.from_numpy(pixels.astype(np.float32))[:, None].to(generator.device), generator.cell)
-
-    given = torch.cat([cells(objects), encode_images(generator, images, regions)], 1)
-    return Clean(encode_images(generator, images), given, outside + (1 - outside) * cells(regions))
+    """Frames [N, S, S, 3] as an inpainting model learns them: errors outside the region weigh `outside`, in it 1."""
+    weight = outside + (1 - outside) * _cells(generator, regions)
+    return Clean(encode_images(generator, images), _given(generator, images, objects, regions), weight)
 
 
 def solver(generator: Generator, name: str) -> DDIMScheduler | DPMSolverMultistepScheduler:
@@ -127,7 +135,7 @@ def draw(
 def _inpainting(generator: Generator, frames: Canvas) -> dict[str, Any]:
     """What the stock inpainting pipeline is told of some frames: the mask in whole cells, since it takes every n-th
     pixel of it. Of the image itself it uses nothing: at full strength it starts from noise."""
-    given = to_clean(generator, frames.images, frames.objects, frames.regions, 0.0).given
+    given = _given(generator, frames.images, frames.objects, frames.regions)
     mask = interpolate(given[:, :1], scale_factor=generator.cell)
     nothing = torch.zeros_like(mask).expand(-1, 3, -1, -1)
     return {"image": nothing, "mask_image": mask, "masked_image_latents": given[:, 1:]}

@@ -32,7 +32,7 @@ def open_start(config: RunConfig, labels: Sequence[str]) -> Generator:
     """The model stage 1 starts from: a Stable Diffusion folder, or the foundation, to which `labels` are new words."""
     generator = load_generator(start_folder(config))
     # The stock pipeline draws at the size the UNet's configuration says: the run's, whatever the model was made for.
-    generator.unet.register_to_config(sample_size=config.data.size // generator.pipeline().vae_scale_factor)
+    generator.unet.register_to_config(sample_size=config.data.size // generator.cell)
     if config.base.model != "tiny":
         return generator
     if config.base.from_scratch:

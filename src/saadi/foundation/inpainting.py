@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +18,10 @@ from saadi.diffusion.generator import Generator
 from saadi.diffusion.objective import Clean
 from saadi.diffusion.presets import INPAINTING_CHANNELS
 from saadi.foundation.autoencoder import HELD_OUT, linear_encoder, pca_psnr, to_signed, train_decoder
-from saadi.foundation.pool import TOOLS, Pool, pretext_tools
+from saadi.foundation.pool import TOOLS, Pool, in_chunks, pretext_tools
+from saadi.foundation.pretrain import train_for_passes
 from saadi.seeds import numpy_rng
-from saadi.training import Progress, Recipe, write_log
+from saadi.training import Progress, write_log
 from saadi.worlds.pretext import pretext_prompt
 from saadi.worlds.scene import TISSUES
 
@@ -29,12 +29,10 @@ BACKGROUND = "a laparoscopic image of a background"
 """The prompt of a region in which no tool is asked for."""
 
 CELL = 2
-BATCH = 64
 TIPS = 0.3
 """Share of the scenes in which the tip alone is painted anew, to a shaft that is given."""
 EMPTY = 0.1
 """Share of the scenes in which a region without a tool is."""
-_CHUNK = 500
 
 
 def _tool(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -57,8 +55,7 @@ def scene_layout(tool: NDArray[np.uint8], index: int) -> tuple[NDArray[np.bool_]
     return only.object, only.region, bool(only.label)
 
 
-def _cut(job: tuple[Path, int, int]) -> None:
-    folder, start, stop = job
+def _cut(folder: Path, start: int, stop: int) -> None:
     masks, bits = np.load(folder / "masks.npy", mmap_mode="r"), np.load(folder / "layouts.npy", mmap_mode="r+")
     named = np.load(folder / "named.npy", mmap_mode="r+")
     for index in range(start, stop):
@@ -66,7 +63,6 @@ def _cut(job: tuple[Path, int, int]) -> None:
         bits[index] = np.packbits(np.stack([wanted, region]).reshape(2, -1), axis=1)
     bits.flush()
     named.flush()
-    (folder / f"layouts-{start}.done").touch()
 
 
 def cut_layouts(folder: Path, count: int, size: int, progress: Progress, workers: int = 2) -> None:
@@ -76,15 +72,7 @@ def cut_layouts(folder: Path, count: int, size: int, progress: Progress, workers
         partial = folder / "layouts.partial.npy"
         np.lib.format.open_memmap(partial, "w+", np.uint8, (count, 2, size * size // 8)).flush()
         partial.rename(folder / "layouts.npy")
-    jobs = [
-        (folder, start, min(start + _CHUNK, count))
-        for start in range(0, count, _CHUNK)
-        if not (folder / f"layouts-{start}.done").exists()
-    ]
-    if jobs:
-        with ProcessPoolExecutor(workers) as pool:
-            for done, _ in enumerate(pool.map(_cut, jobs), 1):
-                progress(done, len(jobs))
+    in_chunks(_cut, folder, "layouts", count, progress, workers)
 
 
 def inherit(unet: UNet2DConditionModel, older: UNet2DConditionModel) -> int:
@@ -138,10 +126,9 @@ def train_autoencoder(generator: Generator, pool: Pool, steps: int, folder: Path
 def pretrain_inpainting(
     generator: Generator, pool: Pool, folder: Path, passes: int, checkpoint: Path, seed: int, progress: Progress | None
 ) -> list[dict[str, float]]:
-    """Train the UNet on `passes` image passes, as `pretrain.pretrain_unet` does; layouts from `folder`."""
+    """Train the UNet for `passes` image passes on the layouts in `folder`."""
     bits = np.load(folder / "layouts.npy", mmap_mode="r")
     named = np.load(folder / "named.npy")
-    generator.text_encoder.requires_grad_(False)
     count = len(pool.images) - HELD_OUT
     labels = np.where(named, np.arange(len(named)) % TOOLS, TOOLS)[:count]
     outside, size = LayoutConfig().outside, pool.images.shape[1]
@@ -150,17 +137,5 @@ def pretrain_inpainting(
         masks = np.unpackbits(bits[index], axis=2).reshape(len(index), 2, size, size).astype(bool)
         return to_clean(generator, np.array(pool.images[index]), masks[:, 0], masks[:, 1], outside)
 
-    steps = passes // BATCH
-    return train_denoiser(
-        generator,
-        pick,
-        labels,
-        [*(pretext_prompt(tool) for tool in pretext_tools()), BACKGROUND],
-        Recipe(steps=steps, lr=1e-3, warmup=min(0.05, 200 / steps), floor=1.0, ema=0.999, weight_decay=0.01),
-        batch=BATCH,
-        balance=0.0,
-        seed=seed,
-        checkpoint=checkpoint,
-        every=100,
-        progress=progress,
-    )
+    prompts = [*(pretext_prompt(tool) for tool in pretext_tools()), BACKGROUND]
+    return train_for_passes(generator, pick, labels, prompts, passes, checkpoint, seed, progress)

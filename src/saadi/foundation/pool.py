@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,8 +29,24 @@ def pretext_tools() -> tuple[Tool, ...]:
     return invent(TOOLS)
 
 
-def _chunk(job: tuple[Path, int, int, tuple[Tool, ...]]) -> None:
-    folder, start, stop, tools = job
+def in_chunks(
+    work: Callable[[Path, int, int], None], folder: Path, name: str, count: int, progress: Progress, workers: int
+) -> None:
+    """`work(folder, start, stop)` on all of 0..count, side by side; what is marked in `folder` as done is left out."""
+    starts = [start for start in range(0, count, _CHUNK) if not (folder / f"{name}-{start}.done").exists()]
+    if not starts:
+        return
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with ProcessPoolExecutor(workers) as pool:
+        jobs = {pool.submit(work, folder, start, min(start + _CHUNK, count)): start for start in starts}
+        for done, job in enumerate(as_completed(jobs), 1):
+            job.result()
+            (folder / f"{name}-{jobs[job]}.done").touch()
+            progress(done, len(starts))
+
+
+def _render(folder: Path, start: int, stop: int) -> None:
+    tools = pretext_tools()
     images = np.load(folder / "images.npy", mmap_mode="r+")
     weights = np.load(folder / "visible.npy", mmap_mode="r+")
     masks = np.load(folder / "masks.npy", mmap_mode="r+")
@@ -43,7 +60,6 @@ def _chunk(job: tuple[Path, int, int, tuple[Tool, ...]]) -> None:
         weights[index] = np.round(255 * np.maximum(0.3 * (cells > 0), tip))
     for array in (images, weights, masks):
         array.flush()
-    (folder / f"chunk-{start}.done").touch()
 
 
 @dataclass(frozen=True)
@@ -68,15 +84,5 @@ def render_pool(folder: Path, count: int, progress: Progress, workers: int = 2) 
         partial = folder / "images.partial.npy"
         np.lib.format.open_memmap(partial, "w+", np.uint8, (count, SIZE, SIZE, 3)).flush()
         partial.rename(folder / "images.npy")
-    tools = pretext_tools()
-    jobs = [
-        (folder, start, min(start + _CHUNK, count), tools)
-        for start in range(0, count, _CHUNK)
-        if not (folder / f"chunk-{start}.done").exists()
-    ]
-    if jobs:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
-        with ProcessPoolExecutor(workers) as pool:
-            for done, _ in enumerate(pool.map(_chunk, jobs), 1):
-                progress(done, len(jobs))
+    in_chunks(_render, folder, "chunk", count, progress, workers)
     return Pool(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "visible", "masks")))

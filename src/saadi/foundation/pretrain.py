@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -109,27 +110,42 @@ def pretrain_unet(
     seed: int,
     progress: Progress | None = None,
 ) -> list[dict[str, float]]:
-    """Train the UNet for `passes` image passes at a constant rate, averaging the weights.
-
-    The text encoder stays as it is, as Stable Diffusion's does: its random features tell the names apart, and trained
-    along, it let them run together, since at first no name helps. Stage 1 trains both.
-
-    A constant rate has no planned end: any sitting can go on where the last one stopped, with a larger `passes`.
-    """
+    """Train the UNet on cached latents [N, C, h, w], where a cell counts more the more of a class is `visible`."""
     tools = pretext_tools()
-    generator.text_encoder.requires_grad_(False)
     labels = np.arange(len(latents), dtype=np.int64) % len(tools)
 
     def pick(index: NDArray[np.int64], _: np.random.Generator) -> Clean:
         focus = 1 + FOCUS * torch.from_numpy(visible[index].astype(np.float32) / 255)[:, None]
         return replace(Clean.whole(torch.from_numpy(latents[index].astype(np.float32))), weight=focus)
 
+    prompts = [pretext_prompt(tool) for tool in tools]
+    return train_for_passes(generator, pick, labels, prompts, passes, checkpoint, seed, progress)
+
+
+def train_for_passes(
+    generator: Generator,
+    images: Callable[[NDArray[np.int64], np.random.Generator], Clean],
+    labels: NDArray[np.int64],
+    prompts: Sequence[str],
+    passes: int,
+    checkpoint: Path,
+    seed: int,
+    progress: Progress | None,
+) -> list[dict[str, float]]:
+    """Train a UNet for `passes` image passes at a constant rate, averaging the weights; the rest as `train_denoiser`.
+
+    The text encoder stays as it is, as Stable Diffusion's does: its random features tell the names apart, and trained
+    along, it let them run together, since at first no name helps. Stage 1 trains both.
+
+    A constant rate has no planned end: any sitting can go on where the last one stopped, with a larger `passes`.
+    """
+    generator.text_encoder.requires_grad_(False)
     steps = passes // BATCH
     return train_denoiser(
         generator,
-        pick,
+        images,
         labels,
-        [pretext_prompt(tool) for tool in tools],
+        prompts,
         Recipe(steps=steps, lr=1e-3, warmup=min(0.05, 200 / steps), floor=1.0, ema=0.999, weight_decay=0.01),
         batch=BATCH,
         balance=0.0,
