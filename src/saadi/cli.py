@@ -71,6 +71,9 @@ def _execute(config: Any, out: Path, *, final: bool, dry: bool, as_json: bool, r
 @app.command()
 def demo(
     out: OutFolder = None,
+    task: Annotated[str, typer.Option(help="classification, or segmentation: instruments painted into frames")] = (
+        "classification"
+    ),
     seed: Annotated[int, typer.Option(help="another seed is another phantom: other patients, other images")] = 0,
     assignments: Assignments = None,
     dry_run: DryRun = False,
@@ -80,8 +83,8 @@ def demo(
     """Run the whole method on the built-in phantom, two rounds, on a laptop. Run again to resume."""
     from saadi.config import demo_config
 
-    config = demo_config(seed, tuple(assignments or ()))
-    folder = out or Path("runs") / ("demo-classification" if seed == 0 else f"demo-classification-seed-{seed}")
+    config = demo_config(seed, tuple(assignments or ()), task)
+    folder = out or Path("runs") / (f"demo-{task}" if seed == 0 else f"demo-{task}-seed-{seed}")
     _execute(config, folder, final=True, dry=dry_run, as_json=as_json, redo=redo)
 
 
@@ -171,7 +174,11 @@ def foundation(
         Path, typer.Option("--work", help="where the pool, the caches and the checkpoints live; resumes from there")
     ],
     passes: Annotated[int, typer.Option(help="image passes of the UNet in all")] = 1_500_000,
-    out: Annotated[Path | None, typer.Option(help="where to put the finished weights [default: WORK/weights]")] = None,
+    out: Annotated[Path | None, typer.Option(help="where to put the finished weights [default: in WORK]")] = None,
+    inpainting: Annotated[
+        bool,
+        typer.Option("--inpainting", help="the twin that paints into frames, for segmentation; starts from the other"),
+    ] = False,
     from_shipped: Annotated[bool, typer.Option("--from-shipped", help="go on from the installed weights")] = False,
     compiled: Annotated[bool, typer.Option("--compile", help="fuse the UNet first; needs a C++ compiler")] = False,
 ) -> None:
@@ -182,9 +189,13 @@ def foundation(
     from saadi.runtime import prepare_runtime
 
     prepare_runtime(RunConfig())
+    finished = out or work / ("weights-inpainting" if inpainting else "weights")
     with Terminal() as terminal:
-        pretrain(work, out or work / "weights", passes, terminal.begin, from_shipped=from_shipped, compiled=compiled)
-    typer.echo(f"The foundation: {out or work / 'weights'}")
+        pretrain(
+            work, finished, passes, terminal.begin,
+            inpainting=inpainting, from_shipped=from_shipped, compiled=compiled,
+        )  # fmt: skip
+    typer.echo(f"The foundation: {finished}")
 
 
 def _terminate(signal_number: int, frame: FrameType | None) -> NoReturn:

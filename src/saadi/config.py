@@ -284,9 +284,11 @@ def load_config(path: Path, assignments: tuple[str, ...] = ()) -> RunConfig:
     return config.model_copy(update={"data": data})
 
 
-def demo_config(seed: int = 0, assignments: tuple[str, ...] = ()) -> RunConfig:
-    """The demo's configuration; another seed is another phantom."""
-    path = Path(str(files("saadi") / "demos" / "classification.yaml"))
+def demo_config(seed: int = 0, assignments: tuple[str, ...] = (), task: Task = "classification") -> RunConfig:
+    """The demo's configuration; another seed is another phantom. Raises `BadInput` for a task without a demo."""
+    path = Path(str(files("saadi") / "demos" / f"{task}.yaml"))
+    if not path.is_file():
+        raise BadInput(f"--task {task}: has no demo; one of {', '.join(sorted(p.stem for p in path.parent.glob('*.yaml')))}")
     return load_config(path, (f"seed={seed}", *assignments))
 
 

@@ -45,11 +45,16 @@ def _seconds_per_pass(config: RunConfig, *, training: bool) -> float:
 
 def _seconds_per_image(config: RunConfig, classes: int) -> float:
     """Seconds of one image's downstream training."""
-    probe = config.evaluation.classifier.model_copy(update={"steps": 3})
-    images = np.zeros((_PROBE, config.data.size, config.data.size, 3), np.uint8)
+    probe, side = config.evaluation.classifier.model_copy(update={"steps": 3}), config.data.size
+    labels = np.arange(_PROBE) % classes
+    targets = {
+        "classification": labels,
+        "segmentation": np.broadcast_to(labels[:, None, None], (_PROBE, side, side)),
+        "presence": np.eye(classes, dtype=np.int64)[labels],
+    }
+    lesson = Labelled(np.zeros((_PROBE, side, side, 3), np.uint8), targets[config.task])
     begun = time.perf_counter()
-    lesson = Labelled(images, np.arange(_PROBE) % classes)
-    train_network(TASKS["classification"], probe, lesson, classes, 0, device=device_of(config))
+    train_network(TASKS[config.task], probe, lesson, classes, 0, device=device_of(config))
     return (time.perf_counter() - begun) / (3 * probe.batch)
 
 
@@ -77,7 +82,7 @@ def _images_drawn(config: RunConfig, classes: int, candidates: int) -> int:
 def _trainings(config: RunConfig) -> int:
     """Downstream trainings: two arms without synthetic images, the others with every share."""
     evaluation = config.evaluation
-    arms = config.rounds + 3 + (evaluation.drawn > 1)
+    arms = config.rounds + 3 + (evaluation.drawn > 1) + 2 * TASKS[config.task].dense
     return evaluation.seeds * (2 + len(evaluation.mixing) * arms)
 
 
@@ -93,9 +98,11 @@ def _parameters(folder: Path) -> int:
 def disk_bytes(config: RunConfig, images: int, classes: int) -> int:
     """The disk a run of so many real images and classes fills at most, about: images, models in float32, and stage 1's
     checkpoint, which holds weights, two moments and an average."""
-    pixels = (images + 2 * _images_drawn(config, classes, config.preferences.max_candidates)) * 3 * config.data.size**2
+    dense = TASKS[config.task].dense
+    made = _images_drawn(config, classes, config.preferences.max_candidates) + 2 * dense * config.evaluation.synthetic
+    pixels = (images + 2 * made) * (3 + dense) * config.data.size**2
     critic, judge, downstream = (
-        sum(p.numel() for p in architecture(name, dense=TASKS[config.task].dense).build(classes).parameters())
+        sum(p.numel() for p in architecture(name, dense=dense).build(classes).parameters())
         for name in (config.critic.classifier.model, config.critic.judge.model, config.evaluation.classifier.model)
     )
     numbers = 5 * _parameters(start_folder(config))

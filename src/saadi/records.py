@@ -183,6 +183,12 @@ def read_records(path: Path, kind: type[Record]) -> list[Record]:
         return [to_record(json.loads(line), kind) for line in lines]
 
 
+def spread(count: int, most: int = 6) -> list[int]:
+    """Up to `most` places spread evenly over a list of what is shown: nobody picks by eye, many patients are seen."""
+    steps = min(count, most)
+    return [round(k * (count - 1) / max(1, steps - 1)) for k in range(steps)]
+
+
 def by_condition(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
     """Samples grouped by what they were asked to show, in order of appearance."""
     groups: dict[str, list[Sample]] = {}

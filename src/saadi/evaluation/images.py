@@ -14,14 +14,14 @@ from saadi.critics.stages import Critic
 from saadi.data import Dataset
 from saadi.data.conditions import requests_of
 from saadi.data.phantom import fresh_images
-from saadi.diffusion.painting import read_images, read_masks
+from saadi.diffusion.painting import read_images, read_masks, save_png
 from saadi.evaluation.arms import Arm
 from saadi.evaluation.fidelity import cosine_kid, precision_recall_coverage
 from saadi.evaluation.memorisation import memorised_by_class, memorised_share
 from saadi.evaluation.metrics import ratio
 from saadi.features import nearest_mirrored
 from saadi.preferences import READINGS
-from saadi.records import Sample, write_atomic
+from saadi.records import Sample, by_label, spread, write_atomic
 from saadi.store import Run
 from saadi.training import Progress
 
@@ -45,19 +45,30 @@ def yardstick(config: RunConfig, data: Dataset, critic: Critic) -> tuple[Feature
     return critic.embedder.embed(val.images)[rows], labels, "validation images, which show other patients than training"
 
 
-def judge_agreement(run: Run, critic: Critic, samples: Sequence[Sample], images: NDArray[np.uint8]) -> Features:
+def judge_images(
+    run: Run, critic: Critic, samples: Sequence[Sample], images: NDArray[np.uint8]
+) -> tuple[Features, list[NDArray[np.uint8]]]:
     """How far the judge sees in each image [N, S, S, 3] what it was asked to show, 0 .. 1.
 
     1 or 0 where that is a class or a set of classes; for segmentation the Dice score of the requested mask, over the
-    painted region and its rim.
+    painted region and its rim. Of segmentation also the ids [S, S] that the judge sees in each.
     """
     maps = read_masks(run.folder, samples) if run.config.task == "segmentation" else None
     requests = requests_of(run.config, critic.train, [sample.condition for sample in samples], maps)
-    parts = [
-        READINGS[run.config.task](logits, *(request[rows] for request in requests)).agreement
-        for rows, logits in critic.judge.pieces(images)
-    ]
-    return np.concatenate(parts)
+    parts, seen = [], list[NDArray[np.uint8]]()
+    for rows, logits in critic.judge.pieces(images):
+        parts.append(READINGS[run.config.task](logits, *(request[rows] for request in requests)).agreement)
+        seen += [] if maps is None else list(logits.argmax(1).astype(np.uint8))
+    return np.concatenate(parts), seen
+
+
+def _keep_shown(folder: Path, samples: Sequence[Sample], seen: Sequence[NDArray[np.uint8]]) -> None:
+    """Keep what the judge sees of the samples that the page shows."""
+    folder.mkdir(parents=True)
+    maps = {sample.id: ids for sample, ids in zip(samples, seen, strict=True)}
+    for own in by_label(samples).values():
+        for k in spread(len(own)):
+            save_png(folder / f"{own[k].id}.png", maps[own[k].id])
 
 
 def measure_images(run: Run, data: Dataset, arms: Sequence[Arm], critic: Critic) -> None:
@@ -80,7 +91,9 @@ def measure_images(run: Run, data: Dataset, arms: Sequence[Arm], critic: Critic)
             features = eyes.embed(images)
             near = nearest_mirrored(features, train, mirrored)
             by_class = copied(near.distance, labels)
-            agrees = judge_agreement(run, critic, arm.samples, images)
+            agrees, seen = judge_images(run, critic, arm.samples, images)
+            if seen:
+                _keep_shown(folder / "seen" / arm.name, arm.samples, seen)
             judged = ratio(np.bincount(labels, agrees, classes), np.bincount(labels, minlength=classes))
             fidelity = precision_recall_coverage(real, features)
             table[arm.name] = {

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from saadi.errors import BadInput
 
+PROVENANCE = "provenance.json"
+"""Beside a foundation's weights: command, commit, passes, losses, the world's hash."""
+
 
 def foundation_folder(*, inpainting: bool = False) -> Path:
     """The shipped weights' folder, in Stable Diffusion's format, with `provenance.json` and, where they are of text to

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderTiny, UNet2DConditionModel
 from diffusers.models.embeddings import get_timestep_embedding
 from numpy.typing import NDArray
 
 from saadi.config import LayoutConfig
 from saadi.data.layouts import make_layout
-from saadi.diffusion.base import train_denoiser
-from saadi.diffusion.drawing import encode_images, to_clean
-from saadi.diffusion.generator import Generator
+from saadi.diffusion.drawing import to_clean
+from saadi.diffusion.generator import Generator, build_tiny, load_generator
 from saadi.diffusion.objective import Clean
 from saadi.diffusion.presets import INPAINTING_CHANNELS
-from saadi.foundation.autoencoder import HELD_OUT, linear_encoder, pca_psnr, to_signed, train_decoder
-from saadi.foundation.pool import TOOLS, Pool, in_chunks, pretext_tools
-from saadi.foundation.pretrain import train_for_passes
+from saadi.foundation import PROVENANCE, foundation_folder
+from saadi.foundation.autoencoder import HELD_OUT, linear_encoder, pca_psnr, to_signed
+from saadi.foundation.pool import TOOLS, Lesson, Pool, in_chunks, pretext_tools
 from saadi.seeds import numpy_rng
-from saadi.training import Progress, write_log
+from saadi.training import Progress
 from saadi.worlds.pretext import pretext_prompt
 from saadi.worlds.scene import TISSUES
 
@@ -56,7 +57,7 @@ def scene_layout(tool: NDArray[np.uint8], index: int) -> tuple[NDArray[np.bool_]
 
 
 def _cut(folder: Path, start: int, stop: int) -> None:
-    masks, bits = np.load(folder / "masks.npy", mmap_mode="r"), np.load(folder / "layouts.npy", mmap_mode="r+")
+    masks, bits = np.load(folder.parent / "masks.npy", mmap_mode="r"), np.load(folder / "layouts.npy", mmap_mode="r+")
     named = np.load(folder / "named.npy", mmap_mode="r+")
     for index in range(start, stop):
         wanted, region, named[index] = scene_layout(_tool(masks[index]), index)
@@ -65,12 +66,13 @@ def _cut(folder: Path, start: int, stop: int) -> None:
     named.flush()
 
 
-def cut_layouts(folder: Path, count: int, size: int, progress: Progress, workers: int = 2) -> None:
-    """One layout for every scene of the pool in `folder`, worked out once: `layouts.npy`, `named.npy`."""
+def cut_layouts(folder: Path, pool: Pool, progress: Progress, workers: int = 2) -> None:
+    """One layout for every scene of the pool, which lies in the parent of `folder`: `layouts.npy`, `named.npy`."""
+    count, side, _ = pool.masks.shape
     if not (folder / "layouts.npy").exists():
         np.lib.format.open_memmap(folder / "named.npy", "w+", np.bool_, (count,)).flush()
         partial = folder / "layouts.partial.npy"
-        np.lib.format.open_memmap(partial, "w+", np.uint8, (count, 2, size * size // 8)).flush()
+        np.lib.format.open_memmap(partial, "w+", np.uint8, (count, 2, side * side // 8)).flush()
         partial.rename(folder / "layouts.npy")
     in_chunks(_cut, folder, "layouts", count, progress, workers)
 
@@ -104,38 +106,35 @@ def inherit(unet: UNet2DConditionModel, older: UNet2DConditionModel) -> int:
     return count + 2
 
 
-def train_autoencoder(generator: Generator, pool: Pool, steps: int, folder: Path, progress: Progress) -> None:
-    """Give `generator` the linear encoder of 2x2 cells and a decoder trained on the pool; log its PSNR beside PCA's."""
+def start_inpainting() -> tuple[Generator, dict[str, Any]]:
+    """The twin before it has learnt anything: what it can have of the shipped text to image, and from where."""
+    generator, shipped = build_tiny(inpainting=True), load_generator(foundation_folder())
+    generator.tokenizer, generator.text_encoder = shipped.tokenizer, shipped.text_encoder
+    origin = json.loads((foundation_folder() / PROVENANCE).read_text(encoding="utf-8"))
+    tensors = inherit(generator.unet, shipped.unet)
+    return generator, {"tensors": tensors, "of": len(generator.unet.state_dict()), "passes": origin["passes"]}
+
+
+def set_linear_encoder(model: AutoencoderTiny, pool: Pool) -> dict[str, float]:
+    """Set the encoder of `model`, in place, to the principal components of 2x2 pixels, exactly: no pixel of one cell
+    is seen in another, so what is blank hides nothing around it. Returns what `set_encoder` does."""
     seen, test = to_signed(pool.images[:2000]), to_signed(pool.images[-HELD_OUT:])
-    scale = generator.vae.config.scaling_factor
-    linear = linear_encoder(seen, INPAINTING_CHANNELS, scale, cell=CELL)
-    generator.vae.encoder.load_state_dict(linear.state_dict())
-    generator.vae.encoder.requires_grad_(False)
-    log = train_decoder(
-        generator.vae,
-        pool,
-        lambda index: encode_images(generator, pool.images[index]),
-        steps,
-        folder / "decoder.safetensors",
-        progress,
-    )
-    facts = {"pca_psnr": pca_psnr(seen, test, INPAINTING_CHANNELS, CELL)}
-    write_log(folder / "decoder.jsonl", [row | facts for row in log])
+    linear = linear_encoder(seen, INPAINTING_CHANNELS, model.config.scaling_factor, cell=CELL)
+    model.encoder.load_state_dict(linear.state_dict())
+    model.encoder.requires_grad_(False)
+    return {"pca_psnr": pca_psnr(seen, test, INPAINTING_CHANNELS, CELL)}
 
 
-def pretrain_inpainting(
-    generator: Generator, pool: Pool, folder: Path, passes: int, checkpoint: Path, seed: int, progress: Progress | None
-) -> list[dict[str, float]]:
-    """Train the UNet for `passes` image passes on the layouts in `folder`."""
-    bits = np.load(folder / "layouts.npy", mmap_mode="r")
-    named = np.load(folder / "named.npy")
-    count = len(pool.images) - HELD_OUT
+def inpainting_lesson(generator: Generator, pool: Pool, folder: Path, progress: Progress) -> Lesson:
+    """What the twin's UNet learns, from a layout of each scene in `folder`, cut there if need be."""
+    count, size = len(pool.images) - HELD_OUT, pool.images.shape[1]
+    cut_layouts(folder, pool, progress)
+    bits, named = np.load(folder / "layouts.npy", mmap_mode="r"), np.load(folder / "named.npy")
     labels = np.where(named, np.arange(len(named)) % TOOLS, TOOLS)[:count]
-    outside, size = LayoutConfig().outside, pool.images.shape[1]
+    outside = LayoutConfig().outside
 
     def pick(index: NDArray[np.int64], _: np.random.Generator) -> Clean:
         masks = np.unpackbits(bits[index], axis=2).reshape(len(index), 2, size, size).astype(bool)
         return to_clean(generator, np.array(pool.images[index]), masks[:, 0], masks[:, 1], outside)
 
-    prompts = [*(pretext_prompt(tool) for tool in pretext_tools()), BACKGROUND]
-    return train_for_passes(generator, pick, labels, prompts, passes, checkpoint, seed, progress)
+    return Lesson(pick, labels, [*(pretext_prompt(tool) for tool in pretext_tools()), BACKGROUND])

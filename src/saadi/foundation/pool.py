@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from saadi.diffusion.objective import Clean
 from saadi.training import Progress
 from saadi.worlds.pretext import invent
 from saadi.worlds.scene import TISSUES, draw_look, render
@@ -27,6 +28,16 @@ _CHUNK = 500
 def pretext_tools() -> tuple[Tool, ...]:
     """The invented tools of the shipped foundation."""
     return invent(TOOLS)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a foundation's UNet learns: the scenes as it meets them, by `images(index [B], rng)`, the number of each
+    one's prompt [N], and the prompts."""
+
+    images: Callable[[NDArray[np.int64], np.random.Generator], Clean]
+    labels: NDArray[np.int64]
+    prompts: list[str]
 
 
 def in_chunks(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,34 +22,35 @@ from saadi.diffusion.base import train_denoiser
 from saadi.diffusion.drawing import encode_images
 from saadi.diffusion.generator import Generator, build_tiny, load_generator, save_generator
 from saadi.diffusion.objective import Clean
-from saadi.diffusion.presets import LATENT_CHANNELS, STEEL_CHANNELS
+from saadi.diffusion.presets import INPAINTING_CHANNELS, LATENT_CHANNELS, STEEL_CHANNELS
 from saadi.errors import BadInput
-from saadi.foundation import backbone_path, foundation_folder
+from saadi.foundation import PROVENANCE, backbone_path, foundation_folder
 from saadi.foundation.autoencoder import HELD_OUT, set_encoder, train_decoder, train_finder
-from saadi.foundation.pool import TOOLS, Pool, pretext_tools, render_pool
+from saadi.foundation.inpainting import inpainting_lesson, set_linear_encoder, start_inpainting
+from saadi.foundation.pool import TOOLS, Lesson, Pool, pretext_tools, render_pool
 from saadi.records import write_atomic
 from saadi.store import Begin, versions
 from saadi.training import Progress, Recipe, write_log
 from saadi.worlds.pretext import pretext_prompt, world_hash
 
-PROVENANCE = "provenance.json"
 SCENES = 96_000
 FINDER_STEPS = 1200
 DECODER_STEPS = 2000
 BACKBONE_STEPS = 3000
 BATCH = 64
-LATENTS = f"{LATENT_CHANNELS} principal components, the last {STEEL_CHANNELS} with the instrument"
-"""What the channels mean. If that has changed, a new autoencoder begins with the old decoder, and the UNet learns."""
 FOCUS = 8.0
 """The error of a cell in which the tool's tip is seen weighs this much more: that is where the class is."""
 
 
 def _autoencoder(generator: Generator, folder: Path, pool: Pool, begin: Begin) -> None:
-    """Give `generator` the autoencoder in `folder`, made there if need be, on the way to which the latents are."""
+    """Give `generator` the autoencoder in `folder`, made there if need be."""
     done = folder / "vae"
     if not done.exists():
-        finder = train_finder(pool, FINDER_STEPS, folder / "finder.safetensors", begin("finder"))
-        facts = set_encoder(generator.vae, pool, finder)
+        if generator.inpaints:
+            facts = set_linear_encoder(generator.vae, pool)
+        else:
+            finder = train_finder(pool, FINDER_STEPS, folder / "finder.safetensors", begin("finder"))
+            facts = set_encoder(generator.vae, pool, finder)
         latents = cache_latents(generator, pool.images, folder / "latents.npy", begin("latents"))
         log = train_decoder(
             generator.vae,
@@ -64,6 +64,13 @@ def _autoencoder(generator: Generator, folder: Path, pool: Pool, begin: Begin) -
         write_log(folder / "decoder.jsonl", [row | facts for row in log])
         (folder / "vae-partial").rename(done)
     generator.vae = AutoencoderTiny.from_pretrained(done, use_safetensors=True)
+
+
+def latents_of(generator: Generator) -> str:
+    """What the channels of a tiny model mean. If that has changed, a new autoencoder begins with the old decoder."""
+    if generator.inpaints:
+        return f"{INPAINTING_CHANNELS} principal components of {generator.cell}x{generator.cell} pixels"
+    return f"{LATENT_CHANNELS} principal components, the last {STEEL_CHANNELS} with the instrument"
 
 
 def train_backbone(images: NDArray[np.uint8], folder: Path, progress: Progress) -> None:
@@ -101,36 +108,21 @@ def cache_latents(
     return latents
 
 
-def pretrain_unet(
-    generator: Generator,
-    latents: NDArray[np.float16],
-    visible: NDArray[np.uint8],
-    passes: int,
-    checkpoint: Path,
-    seed: int,
-    progress: Progress | None = None,
-) -> list[dict[str, float]]:
-    """Train the UNet on cached latents [N, C, h, w], where a cell counts more the more of a class is `visible`."""
+def text_lesson(generator: Generator, pool: Pool, folder: Path, progress: Progress) -> Lesson:
+    """What the UNet of text to image learns: cached latents, in which a cell counts the more the more it shows."""
+    latents = cache_latents(generator, pool.images, folder / "latents.npy", progress)
     tools = pretext_tools()
-    labels = np.arange(len(latents), dtype=np.int64) % len(tools)
 
     def pick(index: NDArray[np.int64], _: np.random.Generator) -> Clean:
-        focus = 1 + FOCUS * torch.from_numpy(visible[index].astype(np.float32) / 255)[:, None]
+        focus = 1 + FOCUS * torch.from_numpy(pool.visible[index].astype(np.float32) / 255)[:, None]
         return replace(Clean.whole(torch.from_numpy(latents[index].astype(np.float32))), weight=focus)
 
-    prompts = [pretext_prompt(tool) for tool in tools]
-    return train_for_passes(generator, pick, labels, prompts, passes, checkpoint, seed, progress)
+    labels = np.arange(len(latents), dtype=np.int64) % len(tools)
+    return Lesson(pick, labels, [pretext_prompt(tool) for tool in tools])
 
 
-def train_for_passes(
-    generator: Generator,
-    images: Callable[[NDArray[np.int64], np.random.Generator], Clean],
-    labels: NDArray[np.int64],
-    prompts: Sequence[str],
-    passes: int,
-    checkpoint: Path,
-    seed: int,
-    progress: Progress | None,
+def pretrain_unet(
+    generator: Generator, lesson: Lesson, passes: int, checkpoint: Path, seed: int, progress: Progress | None = None
 ) -> list[dict[str, float]]:
     """Train a UNet for `passes` image passes at a constant rate, averaging the weights; the rest as `train_denoiser`.
 
@@ -143,9 +135,9 @@ def train_for_passes(
     steps = passes // BATCH
     return train_denoiser(
         generator,
-        images,
-        labels,
-        prompts,
+        lesson.images,
+        lesson.labels,
+        lesson.prompts,
         Recipe(steps=steps, lr=1e-3, warmup=min(0.05, 200 / steps), floor=1.0, ema=0.999, weight_decay=0.01),
         batch=BATCH,
         balance=0.0,
@@ -162,16 +154,17 @@ def export(generator: Generator, folder: Path, out: Path, facts: dict[str, Any])
     for part in ("unet", "vae"):
         path = out / part / "diffusion_pytorch_model.safetensors"
         save_file({name: tensor.half() for name, tensor in load_file(path).items()}, path, {"format": "pt"})
-    shutil.copy(backbone_path(folder), backbone_path(out))
+    if not generator.inpaints:
+        shutil.copy(backbone_path(folder), backbone_path(out))
+        facts |= {"backbone": json.loads((folder / "backbone.json").read_text(encoding="utf-8"))}
     for path in out.rglob("*.safetensors"):
         path.chmod(0o644)
     facts |= {
         "scenes": SCENES,
         "world": world_hash(pretext_tools()),
         "classes": TOOLS,
-        "latents": LATENTS,
+        "latents": latents_of(generator),
         "decoder": json.loads((folder / "decoder.jsonl").read_text(encoding="utf-8").splitlines()[-1]),
-        "backbone": json.loads((folder / "backbone.json").read_text(encoding="utf-8")),
         "commit": _commit(),
         "versions": versions(),
     }
@@ -186,51 +179,72 @@ def _commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def _shipped(folder: Path) -> tuple[Generator, dict[str, Any]]:
-    """The shipped foundation and its provenance, its autoencoder and backbone laid into `folder` as if made there."""
-    shipped = foundation_folder()
+def _shipped(folder: Path, *, inpainting: bool) -> tuple[Generator, dict[str, Any]]:
+    """A shipped foundation and its provenance, its autoencoder and backbone laid into `folder` as if made there."""
+    shipped = foundation_folder(inpainting=inpainting)
     provenance = json.loads((shipped / PROVENANCE).read_text(encoding="utf-8"))
-    generator = load_generator(shipped)
-    fresh = build_tiny()
+    generator, fresh = load_generator(shipped), build_tiny(inpainting=inpainting)
     if generator.tokenizer.get_vocab() != fresh.tokenizer.get_vocab():
         # The prompts have changed since: what hears them begins anew.
         generator.tokenizer, generator.text_encoder = fresh.tokenizer, fresh.text_encoder
         generator.unet.add_embedding = fresh.unet.add_embedding
-    if not backbone_path(folder).exists():
+    if not inpainting and not backbone_path(folder).exists():
         shutil.copy(backbone_path(shipped), backbone_path(folder))
         write_atomic(folder / "backbone.json", json.dumps(provenance["backbone"]))
-    if provenance.get("latents") == LATENTS and not (folder / "vae").exists():
+    if provenance.get("latents") == latents_of(fresh) and not (folder / "vae").exists():
         generator.vae.save_pretrained(folder / "vae")
         write_log(folder / "decoder.jsonl", [provenance["decoder"]])
     return generator, provenance
 
 
 def pretrain(
-    folder: Path, out: Path, passes: int, begin: Begin, *, from_shipped: bool = False, compiled: bool = False
+    work: Path,
+    out: Path,
+    passes: int,
+    begin: Begin,
+    *,
+    inpainting: bool = False,
+    from_shipped: bool = False,
+    compiled: bool = False,
 ) -> None:
-    """Make the whole foundation in `folder` and export it to `out`; run again with more `passes` to go on.
+    """Make a whole foundation in `work` and export it to `out`; run again with more `passes` to go on.
 
+    The `inpainting` twin learns from the same pool, and starts from the shipped foundation of text to image.
     `from_shipped` begins with the installed weights, whose passes count towards `passes`: for going on where the caches
     of an earlier sitting are lost, with the optimiser's state. `compiled` has torch.compile fuse the UNet, which
     asks for a C++ compiler and two minutes and saves a few per cent. Raises `BadInput` if nothing is left to do.
     """
+    folder = work / "inpainting" if inpainting else work
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0x5AAD1)
-    generator, earlier = _shipped(folder) if from_shipped else (build_tiny(), {})
+    origin: dict[str, Any] = {}
+    if from_shipped:
+        generator, earlier = _shipped(folder, inpainting=inpainting)
+        origin = {"inherited": earlier["inherited"]} if inpainting else {}
+    else:
+        earlier = {}
+        generator = build_tiny()
+        if inpainting:
+            generator, inherited = start_inpainting()
+            origin = {"inherited": inherited}
     before = int(earlier.get("passes", 0))
     if passes <= before:
         raise BadInput(f"--passes {passes}: the shipped foundation has seen {before} already; ask for more")
-    pool = render_pool(folder, SCENES, begin("pool"))
+    pool = render_pool(work, SCENES, begin("pool"))
     _autoencoder(generator, folder, pool, begin)
-    train_backbone(pool.images, folder, begin("backbone"))
-    latents = cache_latents(generator, pool.images, folder / "latents.npy", begin("latents"))
+    if inpainting:
+        lesson = inpainting_lesson(generator, pool, folder, begin("layouts"))
+    else:
+        train_backbone(pool.images, folder, begin("backbone"))
+        lesson = text_lesson(generator, pool, folder, begin("latents"))
     if compiled:
         generator.unet.compile()
     else:
         generator.unet.to(memory_format=torch.channels_last)
     checkpoint = folder / (f"unet-from-{before}.safetensors" if before else "unet.safetensors")
-    log = pretrain_unet(generator, latents, pool.visible, passes - before, checkpoint, 0x5AAD1 + before, begin("unet"))
-    command = f"saadi foundation --work DIR --passes {passes}" + " --from-shipped" * from_shipped
+    log = pretrain_unet(generator, lesson, passes - before, checkpoint, 0x5AAD1 + before, begin("unet"))
+    options = " --inpainting" * inpainting + " --from-shipped" * from_shipped
+    command = f"saadi foundation --work DIR --passes {passes}{options}"
     rows = log[:: max(1, len(log) // 40)]
     loss = [[before + int(row["step"]) * BATCH, round(row["loss"], 5)] for row in rows]
     history = (
@@ -239,4 +253,4 @@ def pretrain(
         else []
     )
     facts = {"command": command, "passes": passes, "began_at": before, "loss": loss, "history": history}
-    export(generator, folder, out, facts)
+    export(generator, folder, out, facts | origin)

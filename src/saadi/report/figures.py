@@ -23,10 +23,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 from saadi.report.wording import duration, estimate, short
 
 INK, MUTED, PALE, SOFT, LINE, ACCENT = "#1c2127", "#5f6975", "#aab3bd", "#cdd4da", "#d9dee3", "#0b6e7f"
+WANTED, FOUND = "#ffd60a", "#35d0ff"
+"""Outlines of the mask that was asked for, and of the one that a judge sees."""
 _THEME = {INK: "--ink", MUTED: "--muted", LINE: "--line", ACCENT: "--accent", PALE: "--pale", SOFT: "--soft"}
 _WIDTH = 345 / 72
 _STYLE: Any = {
@@ -201,6 +204,22 @@ def smooth(values: Sequence[float], width: int) -> list[float]:
     """A running mean over about `width` neighbours; the ends average over what is there."""
     half = width // 2
     return [float(np.mean(values[max(0, k - half) : k + half + 1])) for k in range(len(values))]
+
+
+def outlined(
+    image: NDArray[np.uint8], masks: Sequence[tuple[NDArray[np.bool_], str]], side: int = 128
+) -> NDArray[np.uint8]:
+    """An image [h, w, 3], enlarged to `side` pixels at the least, with masks [h, w] outlined in colours (#rrggbb).
+
+    A line runs around the mask, not on it: a thin shaft stays to be seen.
+    """
+    grown = max(1.0, side / max(image.shape[:2]))
+    size = (round(image.shape[1] * grown), round(image.shape[0] * grown))
+    large = np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+    for mask, colour in masks:
+        inside = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+        large[ndimage.binary_dilation(inside) & ~inside] = [int(colour[k : k + 2], 16) for k in (1, 3, 5)]
+    return large
 
 
 def sprite(tiles: Sequence[NDArray[np.uint8] | None], columns: int, limit: int = 160) -> Sprite:

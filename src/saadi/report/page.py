@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from saadi.records import Score, write_atomic
+from saadi.records import Sample, Score, spread, write_atomic
 from saadi.report import figures
 from saadi.report.figures import Interval, Line, Sprite
-from saadi.report.reader import Round, Row, Run, read_run
+from saadi.report.reader import Pixels, Round, Row, Run, read_run
 from saadi.report.wording import (
     ARMS,
+    FURTHER,
     arm_name,
     contrast_name,
     duration,
@@ -29,6 +29,7 @@ from saadi.report.wording import (
     span,
     unseen,
     verdict,
+    words_of,
 )
 
 
@@ -55,14 +56,10 @@ def results_table(results: dict[str, Any]) -> str:
 _MAIN, _RARE = ("mean", "ci95"), ("rare_mean", "rare_ci95")
 
 
-def _spread(count: int, most: int = 6) -> list[int]:
-    """Up to `most` places spread evenly over a list: nobody picks by eye, and many patients are seen."""
-    return sorted({int(k) for k in np.linspace(0, count - 1, min(count, most)).round()}) if count else []
-
-
 def grids(run: Run) -> list[dict[str, Any]]:
     """By class: the number of training images, and for real, unaligned and last aligned images a title, a sprite (None:
-    not there yet) and how often the judge sees the class in them. All as drawn: a pick is told in a figure only."""
+    not there yet) and how far the judge sees in them what they should show; of segmentation also what was asked for.
+    All as drawn: a pick is told in a figure only."""
     drawn = {of.number: of.samples for of in run.rounds if of.samples}
     last, newest = last_round(run.sets), max(drawn, default=1)
     unaligned = run.sets.get("unaligned") or drawn.get(1, ())
@@ -73,43 +70,76 @@ def grids(run: Run) -> list[dict[str, Any]]:
     out = []
     for label in run.classes:
         real = [k for k, frame in enumerate(run.frames) if label in frame.labels and frame.split == "train"]
-        tiles = [run.real(real[k]) for k in _spread(len(real))]
-        image = figures.sprite(tiles, 3) if tiles else None
-        cells: list[dict[str, Any]] = [{"title": "real", "image": image, "seen": {}}]
+        tiles = [_outlined(run, run.real(real[k]), label, run.mask(real[k])) for k in spread(len(real))]
+        cells = [_cell("real", tiles, {})]
+        if run.masks is not None:
+            places = [sample for sample in unaligned if sample.label == label]
+            tiles = [_place(run, places[k]) for k in spread(len(places))]
+            cells.append(_cell("asked for", tiles, {}))
         for name, samples, *arms in (("unaligned", unaligned, "unaligned"), (title, aligned, shown, last)):
             own = [sample for sample in samples if sample.label == label]
-            tiles = [run.picture(own[k].file) for k in _spread(len(own))]
-            image = figures.sprite(tiles, 3) if tiles else None
-            seen = {arm: agreement[arm].get(label) for arm in arms if arm in agreement}
-            cells.append({"title": name, "image": image, "seen": seen})
+            tiles = [_tile(run, own[k], arms[0]) for k in spread(len(own))]
+            cells.append(_cell(name, tiles, {arm: agreement[arm].get(label) for arm in arms if arm in agreement}))
         out.append({"label": label, "count": len(real), "cells": cells})
     return out
 
 
-def _seen(score: Score | None, classes: Sequence[str]) -> dict[str, Any] | None:
-    """What the critic saw in a sample: the class it judged it to be, the probabilities of that and of the meant one."""
+def _cell(title: str, tiles: Sequence[Pixels | None], seen: dict[str, Any]) -> dict[str, Any]:
+    return {"title": title, "image": figures.sprite(tiles, 3) if tiles else None, "seen": seen}
+
+
+def _outlined(
+    run: Run, image: Pixels | None, label: str, wanted: Pixels | None, found: Pixels | None = None
+) -> Pixels | None:
+    """An image with a class outlined in the ids [S, S] that were asked for and found, as far as there are any."""
+    lines = [(ids, colour) for ids, colour in ((found, figures.FOUND), (wanted, figures.WANTED)) if ids is not None]
+    if image is None or not lines:
+        return image
+    return figures.outlined(image, [(ids == run.names.index(label), colour) for ids, colour in lines])
+
+
+def _tile(run: Run, sample: Sample, arm: str = "") -> Pixels | None:
+    """A sample; if its mask is kept, with that outlined, and with what the judge sees in it, if that is."""
+    wanted = run.picture(sample.mask, "L") if sample.mask else None
+    return _outlined(run, run.picture(sample.file), sample.label, wanted, run.judged(arm, sample))
+
+
+def _place(run: Run, sample: Sample) -> Pixels | None:
+    """The training frame that a sample was painted on, with the outline of what it was to show."""
+    train = [row for row, frame in enumerate(run.frames) if frame.split == "train"]
+    row = -1 if sample.condition.frame is None else sample.condition.frame
+    image = run.real(train[row]) if 0 <= row < len(train) else None
+    return _outlined(run, image, sample.label, run.picture(sample.mask, "L"))
+
+
+def _seen(score: Score | None, label: str, run: Run) -> list[str]:
+    """What the critic saw in a sample, in lines: how it scores it, and as what, or how well, it sees it."""
     if score is None:
-        return None
-    seen = int(score.parts.get("seen", -1))
-    return {
-        "value": score.value,
-        "right": score.right,
-        "judged": classes[seen] if 0 <= seen < len(classes) else None,
-        "sure": score.parts.get("seen_probability"),
-        "meant": score.parts.get("probability"),
-    }
+        return ["score not kept"]
+    lines, words = [f"score {number(score.value, 2, 1)}"], words_of(run.task)
+    parts, seen = score.parts, int(score.parts.get("seen", -1))
+    if run.task == "classification" and 0 <= seen < len(run.names):
+        lines.append(f"judged {run.names[seen]}, {number(parts.get('seen_probability'), 0)}\N{NO-BREAK SPACE}%")
+        if run.names[seen] != label:
+            lines.append(f"{label}: {number(parts.get('probability'), 0)}\N{NO-BREAK SPACE}%")
+        return lines
+    lines.append(words.shown if score.right else words.missed)
+    if run.task == "segmentation":
+        lines.append(f"Dice {number(parts.get('agreement'), 0)}\N{NO-BREAK SPACE}%")
+    return lines
 
 
 def pair_cards(run: Run, of: Round) -> list[dict[str, Any]]:
     """Up to two pairs a class: the one with the widest margin and the one with the narrowest."""
-    files = {sample.id: sample.file for sample in of.samples}
+    samples = {sample.id: sample for sample in of.samples}
     cards = []
     for label in run.classes:
         own = sorted((pair for pair in of.pairs if pair.label == label), key=lambda pair: -pair.margin)
         for pair, kind in zip(own[:1] + own[1:][-1:], ("widest margin", "narrowest margin"), strict=False):
             ids = (pair.winner, pair.loser)
-            image = figures.sprite([run.picture(files.get(name, "")) for name in ids], 2)
-            seen = [_seen(of.scores.get(name), run.classes) for name in ids]
+            both = [samples.get(name) for name in ids]
+            image = figures.sprite([None if one is None else _tile(run, one) for one in both], 2)
+            seen = [_seen(of.scores.get(name), label, run) for name in ids]
             cards.append({"label": label, "kind": kind, "margin": pair.margin, "image": image, "seen": seen})
     return cards
 
@@ -142,7 +172,8 @@ def result_plots(run: Run) -> dict[str, Markup]:
         recall = {name: [100 * measured(values.get(c)) for c in run.classes] for name, values in by_arm.items()}
         rare = {k for k, name in enumerate(run.classes) if name in results.get("rare_classes", ())}
         names = [f"{name} ({count})" for name, count in run.counts.items()]
-        out["bars"] = figures.bars(names, recall, rare, "recall, %", "recall by class and arm")
+        figure = words_of(run.task).by_class
+        out["bars"] = figures.bars(names, recall, rare, f"{figure}, %", f"{figure} by class and arm")
     if gains:
         rows = [_interval(contrast_name(name), row, name.startswith(f"{last} - ")) for name, row in gains.items()]
         label = "differences between arms with 95 % intervals"
@@ -224,7 +255,9 @@ def write_page(run_folder: Path, out: Path | None = None) -> Path:
         stages=stages(run),
         last=last_round(arms),
         unseen=unseen(run.results, next(iter(arms), "")),
-        explained=ARMS,
+        words=words_of(run.task),
+        further={key: value for key, value in FURTHER.items() if any(key in row for row in arms.values())},
+        explained={key: told for key, told in ARMS.items() if key == "round-k" or key in arms},
     )
     path = out or run_folder / "report.html"
     # A name from a foreign file system may hold half a character, which UTF-8 cannot.

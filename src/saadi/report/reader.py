@@ -37,15 +37,22 @@ class Round:
 
 @dataclass(frozen=True)
 class Run:
-    """What a page can be made of. Empty means that the stage has not been reached. `images` [N, S, S, 3] uint8."""
+    """What a page can be made of. Empty means that the stage has not been reached.
+
+    `images` [N, S, S, 3] uint8; `masks` [N, S, S], of segmentation alone. `names`: all classes by their ids; `classes`:
+    those that are asked for.
+    """
 
     folder: Path
     config: str
+    task: str
     planned: int
     results: Row
+    names: tuple[str, ...]
     classes: tuple[str, ...]
     frames: tuple[Frame, ...]
     images: Pixels
+    masks: Pixels | None
     rounds: tuple[Round, ...]
     sets: Mapping[str, tuple[Sample, ...]]
     base_log: tuple[Row, ...]
@@ -62,14 +69,22 @@ class Run:
             return None
         return np.asarray(self.images[index])
 
-    def picture(self, file: object) -> Pixels | None:
-        """An image of the run's folder [h, w, 3]; None if it is missing, unreadable or outside the folder."""
+    def mask(self, index: int) -> Pixels | None:
+        """The ids [S, S] of a real image by its row."""
+        return None if self.masks is None or not 0 <= index < len(self.masks) else np.asarray(self.masks[index])
+
+    def judged(self, arm: str, sample: Sample) -> Pixels | None:
+        """The ids [S, S] that the judge sees in a sample of an arm's set, of those that are shown."""
+        return self.picture(f"evaluation/images/seen/{arm}/{sample.id}.png", "L")
+
+    def picture(self, file: object, mode: str = "RGB") -> Pixels | None:
+        """An image of the run's folder [h, w, 3], or [h, w] in `mode` L; None if missing, unreadable or outside it."""
         path = (self.folder / str(file)).resolve()
         if not path.is_relative_to(self.folder.resolve()):
             return None
         try:
             with Image.open(path) as image:
-                return np.asarray(image.convert("RGB"))
+                return np.asarray(image.convert(mode))
         except (OSError, ValueError, Image.DecompressionBombError):
             return None
 
@@ -121,16 +136,16 @@ def _sets(folder: Path) -> dict[str, tuple[Sample, ...]]:
     return sets
 
 
-def _images(path: Path) -> Pixels:
+def _images(path: Path, channels: tuple[int, ...] = (3,)) -> Pixels:
     if not path.is_file():
-        return np.zeros((0, 1, 1, 3), np.uint8)
+        return np.zeros((0, 1, 1, *channels), np.uint8)
     try:
         images: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
         raise BadInput(f"{path}: not an array of images ({error}); run the data stage anew") from None
-    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
-        found = f"{images.dtype} {images.shape}"
-        raise BadInput(f"{path}: expected uint8 [N, S, S, 3], found {found}; run the data stage anew")
+    if images.ndim != 3 + len(channels) or images.shape[3:] != channels or images.dtype != np.uint8:
+        wanted, found = f"[N, S, S{''.join(f', {c}' for c in channels)}]", f"{images.dtype} {images.shape}"
+        raise BadInput(f"{path}: expected uint8 {wanted}, found {found}; run the data stage anew")
     return images
 
 
@@ -147,11 +162,14 @@ def read_run(folder: Path) -> Run:
     return Run(
         folder=folder,
         config=config,
+        task=str(values.get("task", "classification")) if isinstance(values, dict) else "classification",
         planned=planned if isinstance(planned, int) else len(rounds),
         results=read_json(folder / "results.json"),
+        names=tuple(space.get("names", ())),
         classes=tuple(space.get("names", ()))[bool(space.get("background")) :],
         frames=_records(folder / "data/frames.jsonl", Frame),
         images=_images(folder / "data/images.npy"),
+        masks=_images(folder / "data/masks.npy", ()) if (folder / "data/masks.npy").is_file() else None,
         rounds=rounds,
         sets=_sets(folder / "evaluation/sets"),
         base_log=_rows(folder / "base/log.jsonl"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 ARMS = {
@@ -18,6 +19,14 @@ ARMS = {
         "Control: real images alone, and a classifier that has not seen the scenes the diffusion model started from.",
     ),
     "unaligned": ("unaligned", "Real images and images of the diffusion model before any alignment."),
+    "copy-paste": (
+        "copy-paste",
+        "The rival without a diffusion model: real objects pasted onto real frames, at the same places.",
+    ),
+    "reconstructed": (
+        "reconstructed",
+        "Control: real images, and real images sent through the model's autoencoder: what its texture alone does.",
+    ),
     "rejection": ("rejection", "Real images and the best of many unaligned images, picked by the same critic."),
     "winners": (
         "winners only",
@@ -32,6 +41,62 @@ ARMS = {
         "Control: real images and images of the last round's model as they come: what alignment alone is worth.",
     ),
 }
+
+
+@dataclass(frozen=True)
+class Words:
+    """How a task is spoken of. `model`: what is trained. `by_class`: the figure of a class and, `meaning`, what it is.
+    `draws`, `judges`: what the diffusion model and the critic do. `seen`: what the judge's agreement is. `shown`,
+    `missed`: what is said of a sample in which the critic sees what was asked for, or does not."""
+
+    model: str
+    by_class: str
+    meaning: str
+    draws: str
+    seen: str
+    shown: str
+    missed: str
+
+
+WORDS = {
+    "classification": Words(
+        model="classifier",
+        by_class="recall",
+        meaning="of the real images of a class, the share that the classifier names rightly",
+        draws="A diffusion model learns to draw the real training images, class by class.",
+        seen="how often an independent judge recognises the class",
+        shown="class recognised",
+        missed="class not recognised",
+    ),
+    "segmentation": Words(
+        model="segmenter",
+        by_class="Dice",
+        meaning="twice the overlap of the segmenter's mask and the real one over the sum of both, all images as one",
+        draws="A diffusion model learns to paint into real frames, where a mask asks for it.",
+        seen="Dice score of the mask that was asked for and the one an independent judge finds",
+        shown="mask found",
+        missed="mask not found",
+    ),
+    "presence": Words(
+        model="classifier",
+        by_class="average precision",
+        meaning="how purely the real images with the class come first where the classifier orders all by its certainty",
+        draws="A diffusion model learns to draw the real training images, by the classes each of them shows.",
+        seen="how often an independent judge sees just the classes that were asked for",
+        shown="set recognised",
+        missed="set not recognised",
+    ),
+}
+"""By task."""
+FURTHER = {
+    "macro_f1": ("macro-F1", 100.0),
+    "calibration_error": ("calibration error", 100.0),
+    "iou": ("IoU", 100.0),
+    "dice_with_background": ("Dice with background", 100.0),
+    "dice_of_images": ("Dice, mean of images", 100.0),
+    "surface_distance": ("surface distance, pixels", 1.0),
+}
+"""Further figures of an arm: title and factor."""
 Verdict = Literal["gain", "harm", "none", "unmeasured"]
 
 
@@ -127,9 +192,14 @@ def _basis(results: Mapping[str, Any]) -> str:
 
 
 def unseen(results: Mapping[str, Any], arm: str) -> list[str]:
-    """The classes of which the results show no recall, since there was no image of them."""
+    """The classes of which the results show nothing, since there was no image of them."""
     recalls = (results.get("arms") or {}).get(arm, {}).get("per_class") or {}
     return [name for name, value in recalls.items() if math.isnan(measured(value))]
+
+
+def words_of(task: object) -> Words:
+    """How a run's task is spoken of; of a run that has no results yet, as of classification."""
+    return WORDS.get(str(task), WORDS["classification"])
 
 
 def headline(results: Mapping[str, Any]) -> tuple[str, list[str]]:
