@@ -288,7 +288,8 @@ def demo_config(seed: int = 0, assignments: tuple[str, ...] = (), task: Task = "
     """The demo's configuration; another seed is another phantom. Raises `BadInput` for a task without a demo."""
     path = Path(str(files("saadi") / "demos" / f"{task}.yaml"))
     if not path.is_file():
-        raise BadInput(f"--task {task}: has no demo; one of {', '.join(sorted(p.stem for p in path.parent.glob('*.yaml')))}")
+        known = ", ".join(sorted(one.stem for one in path.parent.glob("*.yaml")))
+        raise BadInput(f"--task {task}: has no demo; one of {known}")
     return load_config(path, (f"seed={seed}", *assignments))
 
 

@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderTiny
 
 from saadi.diffusion.drawing import encode_images
-from saadi.diffusion.generator import encode_prompts, load_generator
+from saadi.diffusion.generator import build_tiny, encode_prompts, load_generator
 from saadi.diffusion.presets import (
     LATENT_CHANNELS,
     STEEL_CHANNELS,
@@ -30,7 +30,7 @@ from saadi.foundation.autoencoder import (
     to_signed,
 )
 from saadi.foundation.pool import pretext_tools
-from saadi.foundation.pretrain import LATENTS
+from saadi.foundation.pretrain import latents_of
 from saadi.worlds.phantom import DIFFICULTY, INSTRUMENTS
 from saadi.worlds.pretext import pretext_prompt, world_hash
 from saadi.worlds.scene import draw_look, render
@@ -45,13 +45,21 @@ def scenes() -> np.ndarray:
     return np.stack([render(tools[i % 16], draw_look(rng), rng, 64, DIFFICULTY).image for i in range(192)])
 
 
-def test_it_is_small_and_says_where_it_came_from() -> None:
-    folder = foundation_folder()
-    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 25 * MEGABYTE
+def test_both_forms_together_are_small() -> None:
+    folders = [foundation_folder(inpainting=inpainting) for inpainting in (False, True)]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 25 * MEGABYTE
+
+
+@pytest.mark.parametrize("inpainting", [False, True])
+def test_it_says_where_it_came_from(inpainting: bool) -> None:
+    folder = foundation_folder(inpainting=inpainting)
     provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     assert provenance["world"] == world_hash(pretext_tools())
     assert provenance["passes"] > 0
-    assert provenance["latents"] == LATENTS  # else a sitting that goes on from it would begin a new autoencoder
+    # Else a sitting that goes on from it would begin a new autoencoder.
+    assert provenance["latents"] == latents_of(build_tiny(inpainting=inpainting))
+    assert provenance["decoder"]["psnr"] > provenance["decoder"]["pca_psnr"]
     assert not list(folder.rglob("*.bin")) + list(folder.rglob("*.pt"))
 
 

@@ -213,6 +213,49 @@ def test_results_of_the_future_and_of_the_past_are_tolerated(run: Path) -> None:
     assert "Not final" in page.text
 
 
+def test_of_segmentation_masks_are_outlined_as_asked_for_and_as_seen(run: Path) -> None:
+    """In yellow what is asked for, in blue what the judge sees; the place is shown without the sample."""
+    (run / "config.yaml").write_text("task: segmentation\nrounds: 2\n")
+    dump(run / "data/space.json", {"names": ["background", *NAMES], "background": True})
+    ids = np.zeros((9, 8, 8), np.uint8)
+    ids[:, 2:4, 2:6] = 1
+    np.save(run / "data/masks.npy", ids)
+    for arm in ("unaligned", "round-2"):
+        samples = [
+            Sample(f"{arm}-{k}", Condition(f"c{k}", ("hook",), k, 8 - k), 0, k, f"{arm}/{k}.png", f"{arm}/{k}-mask.png")
+            for k in range(3)
+        ]
+        dump(run / f"evaluation/sets/{arm}/samples.jsonl", *samples)
+        (run / arm).mkdir()
+        (run / "evaluation/images/seen" / arm).mkdir(parents=True)
+        for k, sample in enumerate(samples):
+            Image.new("RGB", (8, 8), (90, 20, 20)).save(run / sample.file)
+            Image.fromarray(ids[k]).save(run / str(sample.mask))
+            Image.fromarray(ids[k].T).save(run / f"evaluation/images/seen/{arm}/{sample.id}.png")
+    found = results() | {"task": "segmentation", "metric": "dice"}
+    found["arms"] = {arm: row | {"iou": 0.4, "surface_distance": 2.34} for arm, row in found["arms"].items()}
+    dump(run / "results.json", found)
+    (grid,) = [grid for grid in grids(read_run(run)) if grid["label"] == "hook"]
+    assert [cell["title"] for cell in grid["cells"]] == ["real", "asked for", "unaligned", "aligned, round 2"]
+    text = check(write_page(run)).text
+    assert "for the same place in the same frame" in text
+    assert "class not recognised" not in text
+    assert "mask not found" in text
+    assert re.search(r"surface distance, pixels.*\b2\.3\b", text, re.DOTALL)
+
+
+def test_an_outline_runs_around_a_mask_in_its_colour() -> None:
+    mask = np.zeros((8, 8), np.bool_)
+    mask[2:4, 2:6] = True
+    image = np.full((8, 8, 3), 7, np.uint8)
+    drawn = figures.outlined(image, [(mask, "#ff0080")], side=8)
+    coloured = (drawn == [255, 0, 128]).all(-1)
+    assert coloured.sum() == 2 * 4 + 2 * 2  # a side's neighbours, corners apart
+    assert not (coloured & mask).any()
+    assert (drawn[~coloured] == 7).all()
+    assert figures.outlined(image, [(mask, "#ff0080")], side=32).shape == (32, 32, 3)
+
+
 def test_files_outside_the_run_are_not_shown(run: Path) -> None:
     Image.new("RGB", (8, 8)).save(run.parent / "secret.png")
     read = read_run(run)

@@ -93,7 +93,7 @@ def _outlined(
 ) -> Pixels | None:
     """An image with a class outlined in the ids [S, S] that were asked for and found, as far as there are any."""
     lines = [(ids, colour) for ids, colour in ((found, figures.FOUND), (wanted, figures.WANTED)) if ids is not None]
-    if image is None or not lines:
+    if image is None or not lines or label not in run.names:
         return image
     return figures.outlined(image, [(ids == run.names.index(label), colour) for ids, colour in lines])
 
