@@ -102,6 +102,13 @@ class LayoutConfig(Part):
     )
     outside: Fraction = Field(0.1, description="weight of the denoising error outside the region; 1 inside")
 
+    @field_validator("rim")
+    @classmethod
+    def _least_first(cls, rim: tuple[float, float]) -> tuple[float, float]:
+        if rim[0] > rim[1]:
+            raise ValueError("the least comes first, then the most")
+        return rim
+
 
 class SamplingConfig(Part):
     """How images are drawn, in every stage."""

@@ -23,13 +23,13 @@ def values(index: int) -> NDArray[np.uint8]:
     return mask
 
 
-def write(folder: Path) -> Path:
-    """16 noise images and their masks, four in each of four groups, with the columns of segmentation and presence."""
+def write(folder: Path, each: int = 4) -> Path:
+    """Noise images and their masks, `each` in each of four groups, with the columns of segmentation and presence."""
     (folder / "images").mkdir(parents=True)
     (folder / "masks").mkdir()
     rows = ["file,mask,group,split,has_hook,has_clip"]
     for group, split in GROUPS.items():
-        for i in range(4):
+        for i in range(each):
             name = f"{group}{i}.png"
             pixels = np.random.default_rng(len(rows)).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
             Image.fromarray(pixels).save(folder / "images" / name)
