@@ -106,6 +106,31 @@ def run_command(
 
 
 @app.command()
+def folds(
+    config: ConfigFile,
+    out: Annotated[Path | None, typer.Option("--out", help="the folder of all folds [default: one in runs/]")] = None,
+    assignments: Assignments = None,
+    as_json: AsJson = False,
+) -> None:
+    """Leave one group out: a final run with each patient or video as the test set, and their mean. For few groups.
+
+    The group before it is val. Killed or stopped, the same command resumes. Each fold has a page of its own.
+    """
+    from saadi.config import load_config
+    from saadi.folds import folds_table, run_folds
+    from saadi.progress import Terminal
+    from saadi.report import results_table
+
+    folder = out or Path("runs") / f"{config.stem}-folds"
+    with Terminal() as terminal:
+        results = run_folds(load_config(config, tuple(assignments or ())), folder, begin=terminal.begin)
+    if as_json:
+        typer.echo(json.dumps(results, indent=1))
+    else:
+        typer.echo(f"\n{results_table(results)}\n\n{folds_table(results)}\n\nThe folds: {folder}")
+
+
+@app.command()
 def check(config: ConfigFile, assignments: Assignments = None, as_json: AsJson = False) -> None:
     """Look at a config's data before anything runs: counts, unreadable images, duplicates, leaks between splits."""
     from saadi.config import load_config

@@ -26,7 +26,7 @@ FLOORS = (
     "alignment",
     "evaluation",
     "report",
-    "plan preflight pipeline inspection",
+    "plan preflight pipeline folds inspection",
     "cli",
 )
 FLOOR = {f"saadi.{name}": floor for floor, names in enumerate(FLOORS) for name in names.split()}

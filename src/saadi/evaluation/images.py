@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from saadi.evaluation.arms import Arm
 from saadi.evaluation.fidelity import cosine_kid, precision_recall_coverage
 from saadi.evaluation.memorisation import memorised_by_class, memorised_share
 from saadi.evaluation.metrics import ratio
+from saadi.evaluation.statistics import paired_mean
 from saadi.features import nearest_mirrored
 from saadi.preferences import READINGS
 from saadi.records import Sample, by_label, spread, write_atomic
@@ -71,6 +72,15 @@ def _keep_shown(folder: Path, samples: Sequence[Sample], seen: Sequence[NDArray[
             save_png(folder / f"{own[k].id}.png", maps[own[k].id])
 
 
+def judge_gain(agreement: Mapping[str, Features], config: RunConfig) -> dict[str, object]:
+    """By how much alignment alone raises the judge's agreement: in the last arm, as drawn, over `unaligned`; both are of
+    one noise and the same conditions."""
+    after = list(agreement)[-1]
+    differences = agreement[after] - agreement["unaligned"]
+    mean, interval = paired_mean(differences, config.evaluation.bootstrap, config.seed)
+    return {"of": f"{after} - unaligned", "mean": mean, "ci95": list(interval), "n": len(differences)}
+
+
 def measure_images(run: Run, data: Dataset, arms: Sequence[Arm], critic: Critic) -> None:
     """Measure each arm's synthetic set against the validation images, into `evaluation/images`."""
 
@@ -85,6 +95,7 @@ def measure_images(run: Run, data: Dataset, arms: Sequence[Arm], critic: Critic)
 
         table: dict[str, dict[str, object]] = {}
         neighbours: dict[str, list[dict[str, object]]] = {}
+        agreement: dict[str, Features] = {}
         for done, arm in enumerate(arms, 1):
             images = read_images(run.folder, arm.samples)
             labels = np.array([data.space.asked.index(sample.label) for sample in arm.samples])
@@ -92,6 +103,7 @@ def measure_images(run: Run, data: Dataset, arms: Sequence[Arm], critic: Critic)
             near = nearest_mirrored(features, train, mirrored)
             by_class = copied(near.distance, labels)
             agrees, seen = judge_images(run, critic, arm.samples, images)
+            agreement[arm.name] = agrees
             if seen:
                 _keep_shown(folder / "seen" / arm.name, arm.samples, seen)
             judged = ratio(np.bincount(labels, agrees, classes), np.bincount(labels, minlength=classes))
@@ -125,12 +137,13 @@ def measure_images(run: Run, data: Dataset, arms: Sequence[Arm], critic: Critic)
             # 5 % by construction, or the next share that a class of few fresh images can show
             "memorised_fresh": float(np.nanmean(copied(fresh_distance, fresh_labels))),
             "copy_threshold": threshold,
+            "judge_gain": judge_gain(agreement, run.config),
         }
         write_atomic(folder / "images.json", json.dumps(facts, indent=1, allow_nan=False))
         write_atomic(folder / "neighbours.json", json.dumps(neighbours, indent=1))
 
     inputs = ["data", "critic", *sorted({stage for arm in arms for stage in arm.inputs})]
-    settings = [run.config.data.model_dump(mode="json"), FRESH, COPY_QUANTILE]
+    settings = [run.config.data.model_dump(mode="json"), FRESH, COPY_QUANTILE, run.config.evaluation.bootstrap]
     run.stage("evaluation/images", make, settings=settings, inputs=inputs)
 
 

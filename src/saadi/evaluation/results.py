@@ -63,7 +63,7 @@ def gather(run: Run, data: Dataset, arms: Sequence[Arm], mixing: Mapping[str, fl
     return {a.name: np.stack([predict(run, data, a, mixing[a.name], s, split) for s in seeds]) for a in arms}
 
 
-def _gains(boot: Bootstrap, names: Sequence[str], asked: Sequence[int], rare: Sequence[int]) -> dict[str, Any]:
+def gains_of(boot: Bootstrap, names: Sequence[str], asked: Sequence[int], rare: Sequence[int]) -> dict[str, Any]:
     """Every arm against `real`; every round against the rivals and the round before; alignment and the pick apart.
 
     `p_holm` allows for them all.
@@ -176,8 +176,9 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
             | task.extra(truth, predictions[arm.name], len(space))
             for arm in arms
         },
-        "gains": _gains(boot, [arm.name for arm in arms], space.asked_ids, rare),
+        "gains": gains_of(boot, [arm.name for arm in arms], space.asked_ids, rare),
         "synthetic": images["synthetic"],
+        "judge_gain": images["judge_gain"],
         "features": features.NAME,
         "memorisation_yardstick": images["yardstick"],
         "memorised_fresh": images["memorised_fresh"],
@@ -202,7 +203,7 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
     files = np.array([frame.file for frame in shown.frames])
     arrays = {"files": files, "targets": truth, "groups": shown.groups, **predictions}
     _save_arrays(run.folder / "evaluation" / f"predictions-{split}.npz", arrays)
-    clean: dict[str, Any] = _without_nan(results)
+    clean: dict[str, Any] = without_nan(results)
     write_atomic(path, json.dumps(clean, indent=1, allow_nan=False))
     return clean
 
@@ -219,12 +220,12 @@ def split_digest(data: Dataset, split: Split) -> str:
     return found.hexdigest()
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """A nested value with None for nan, which JSON does not have."""
     if isinstance(value, Mapping):
-        return {key: _without_nan(part) for key, part in value.items()}
+        return {key: without_nan(part) for key, part in value.items()}
     if isinstance(value, list):
-        return [_without_nan(part) for part in value]
+        return [without_nan(part) for part in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 

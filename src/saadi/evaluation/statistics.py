@@ -115,6 +115,12 @@ def _drawn(rng: np.random.Generator, size: int, things: int) -> Floats:
     return np.bincount(picks.ravel(), minlength=size * things).reshape(size, things).astype(np.float64)
 
 
+def paired_mean(differences: Floats, resamples: int, seed: int) -> Estimate:
+    """The mean of N paired differences, and its interval when these are resampled."""
+    counts = _drawn(numpy_rng(seed, "bootstrap", "paired"), resamples, len(differences))
+    return _estimate(np.mean(differences), counts @ differences / len(differences))
+
+
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """p-values adjusted for testing all of them (Holm 1979), in the given order.
 

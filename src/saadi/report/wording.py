@@ -46,8 +46,8 @@ ARMS = {
 @dataclass(frozen=True)
 class Words:
     """How a task is spoken of. `model`: what is trained. `by_class`: the figure of a class and, `meaning`, what it is.
-    `draws`, `judges`: what the diffusion model and the critic do. `seen`: what the judge's agreement is. `shown`,
-    `missed`: what is said of a sample in which the critic sees what was asked for, or does not."""
+    `draws`: what the diffusion model does. `seen`: what the judge's agreement is. `shown`, `missed`: what is said of a
+    sample in which the critic sees what was asked for, or does not."""
 
     model: str
     by_class: str
@@ -236,6 +236,11 @@ def headline(results: Mapping[str, Any]) -> tuple[str, list[str]]:
             tie = f"is not shown to differ from {name}: {number(other['mean'], sign=True)} points"
             said = {"gain": f"beats {name} by {size} points", "harm": f"falls {size} points behind {name}", "none": tie}
             more.append(f"{who} {said[verdict(other)]} {interval}.")
+    judge = results.get("judge_gain") or {}
+    if verdict(judge) != "unmeasured":
+        raised = f"{number(judge['mean'], sign=True)} points (95 % interval {span(judge['ci95'])}"
+        seen = words_of(results.get("task")).seen
+        more.append(f"Alignment alone changes {seen} by {raised}, {judge['n']} images of the same noise).")
     absent, so = unseen(results, last), verdict(gain, "rare_ci95")
     rare = [name for name in results.get("rare_classes", ()) if name not in absent]
     if rare and so != "unmeasured":
