@@ -291,7 +291,7 @@ def load_config(path: Path, assignments: tuple[str, ...] = ()) -> RunConfig:
     return config.model_copy(update={"data": data})
 
 
-def demo_config(seed: int = 0, assignments: tuple[str, ...] = (), task: Task = "classification") -> RunConfig:
+def demo_config(seed: int = 0, assignments: tuple[str, ...] = (), task: str = "classification") -> RunConfig:
     """The demo's configuration; another seed is another phantom. Raises `BadInput` for a task without a demo."""
     path = Path(str(files("saadi") / "demos" / f"{task}.yaml"))
     if not path.is_file():

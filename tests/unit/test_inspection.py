@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from saadi import inspection
 from saadi.config import dump_config, parse_config
 from saadi.data.stages import read_data
+from saadi.diffusion.painting import Painter
 from saadi.errors import BadInput, Interrupted
 from saadi.inspection import render_status, run_status, sample_run
 from saadi.records import Frame, Sample, write_records
@@ -46,7 +47,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return np.stack([np.full((8, 8, 3), next(drawn) % 8, np.uint8) for _ in samples]), None
 
     painter = SimpleNamespace(train=read_data(run / "data"), paint=paint)
-    monkeypatch.setattr(inspection.Painter, "open", lambda *_: painter)
+    monkeypatch.setattr(Painter, "open", lambda *_: painter)
     monkeypatch.setattr(inspection, "load_embedder", lambda folder: Eyes())
     return run
 
@@ -88,7 +89,7 @@ def test_copies_are_kept_where_asked_in_a_run_that_is_not_measured(run: Path, tm
 def test_what_cannot_be_written_is_refused_before_anything_is_drawn(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspection.Painter, "open", never)
+    monkeypatch.setattr(Painter, "open", never)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/a.txt").touch()
     for name in ("full", "full/a.txt"):

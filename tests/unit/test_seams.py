@@ -33,7 +33,7 @@ def frames() -> Dataset:
 
 def layouts_on(frames: Dataset, **settings: object) -> tuple[list[int], list[Layout]]:
     """Objects moved onto frames of other patients, where they were not: in these places is nothing of theirs to see."""
-    config = RunConfig(task="segmentation", layouts=LayoutConfig(moved=1.0, **settings))  # type: ignore[arg-type]
+    config = RunConfig(task="segmentation", layouts=LayoutConfig(moved=1.0, **settings))
     condition = conditions_of(config, frames, "probe")
     labels = frames.space.asked
     chosen = [condition(labels[k % len(labels)], k // len(labels)) for k in range(TRAIN + TEST)]

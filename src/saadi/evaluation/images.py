@@ -73,8 +73,10 @@ def _keep_shown(folder: Path, samples: Sequence[Sample], seen: Sequence[NDArray[
 
 
 def judge_gain(agreement: Mapping[str, Features], config: RunConfig) -> dict[str, object]:
-    """By how much alignment alone raises the judge's agreement: in the last arm, as drawn, over `unaligned`; both are of
-    one noise and the same conditions."""
+    """By how much alignment alone raises the judge's agreement: in the last arm, as drawn, over `unaligned`.
+
+    Both are of one noise and the same conditions.
+    """
     after = list(agreement)[-1]
     differences = agreement[after] - agreement["unaligned"]
     mean, interval = paired_mean(differences, config.evaluation.bootstrap, config.seed)

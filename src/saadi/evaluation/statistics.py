@@ -118,7 +118,7 @@ def _drawn(rng: np.random.Generator, size: int, things: int) -> Floats:
 def paired_mean(differences: Floats, resamples: int, seed: int) -> Estimate:
     """The mean of N paired differences, and its interval when these are resampled."""
     counts = _drawn(numpy_rng(seed, "bootstrap", "paired"), resamples, len(differences))
-    return _estimate(np.mean(differences), counts @ differences / len(differences))
+    return _estimate(np.asarray(np.mean(differences)), counts @ differences / len(differences))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

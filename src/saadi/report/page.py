@@ -65,6 +65,7 @@ def grids(run: Run) -> list[dict[str, Any]]:
     unaligned = run.sets.get("unaligned") or drawn.get(1, ())
     shown = "unpicked" if "unpicked" in run.sets else last or ""
     aligned = run.sets[shown] if shown else drawn[newest] if newest > 1 else ()
+    arms_after = [shown, last] if last else []
     title = arm_name(last or f"round-{max(newest - 1, 1)}")
     agreement = {arm: row.get("judge_by_class", {}) for arm, row in run.results.get("synthetic", {}).items()}
     out = []
@@ -76,9 +77,9 @@ def grids(run: Run) -> list[dict[str, Any]]:
             places = [sample for sample in unaligned if sample.label == label]
             tiles = [_place(run, places[k]) for k in spread(len(places))]
             cells.append(_cell("asked for", tiles, {}))
-        for name, samples, *arms in (("unaligned", unaligned, "unaligned"), (title, aligned, shown, last)):
+        for name, samples, arms in (("unaligned", unaligned, ["unaligned"]), (title, aligned, arms_after)):
             own = [sample for sample in samples if sample.label == label]
-            tiles = [_tile(run, own[k], arms[0]) for k in spread(len(own))]
+            tiles = [_tile(run, own[k], *arms[:1]) for k in spread(len(own))]
             cells.append(_cell(name, tiles, {arm: agreement[arm].get(label) for arm in arms if arm in agreement}))
         out.append({"label": label, "count": len(real), "cells": cells})
     return out
