@@ -13,7 +13,7 @@ import numpy as np
 
 from saadi.config import RunConfig
 from saadi.critics.tasks import TASKS
-from saadi.data.load import list_frames
+from saadi.data.load import list_frames, scan_source
 from saadi.errors import BadInput
 from saadi.evaluation.metrics import mean_score, rare_classes
 from saadi.evaluation.results import SCHEMA, gains_of, without_nan
@@ -24,21 +24,20 @@ from saadi.records import LabelSpace, write_atomic
 from saadi.seeds import seed_of
 from saadi.store import Begin, silent
 
-LEAST = 3
-"""Groups: one to learn from, one to choose on, one to test on."""
+LEAST = 4
+"""Groups: two to learn from, since critics are cross-fitted, one to choose on, one to test on."""
 
 
 def folds_of(config: RunConfig) -> dict[str, RunConfig]:
     """A run's configuration for each group of the data, in their order: it is test, the one before it val.
 
-    Raises `BadInput` for fewer than three groups, or for the phantom, which has fresh patients for its test.
+    Raises `BadInput` for fewer than four groups, or for the phantom, which has fresh patients for its test.
     """
     if config.data.source == "phantom":
         raise BadInput("data.source: the phantom tests on fresh patients as it is; folds are for sets of few groups")
-    _, frames, _ = list_frames(config.data, config.seed, config.task)
-    groups = sorted({frame.group for frame in frames})
+    groups = sorted({frame.group for frame in scan_source(config.data, config.seed, config.task).frames})
     if len(groups) < LEAST:
-        raise BadInput(f"data: {len(groups)} groups; leaving one out takes {LEAST} or more (train, val, test)")
+        raise BadInput(f"data: {len(groups)} groups; leaving one out takes {LEAST}: two in train, one in val and test")
     return {
         group: config.model_copy(
             update={"data": config.data.model_copy(update={"test": (group,), "val": (groups[k - 1],)})}
@@ -83,7 +82,7 @@ def run_folds(config: RunConfig, folder: Path, *, begin: Begin = silent) -> dict
     folds = folds_of(config)
     for group, fold in folds.items():
         preflight(fold, fold_folder(folder, group))
-    space, frames, _ = list_frames(config.data, config.seed, config.task)
+    space, frames, _ = list_frames(next(iter(folds.values())).data, config.seed, config.task)
     rows = [run(fold, fold_folder(folder, group), final=True, begin=begin) for group, fold in folds.items()]
     boots = [
         _bootstrap(fold, fold_folder(folder, group), space, seed_of(config.seed, "fold", group))
