@@ -43,6 +43,7 @@ def results(over_real: tuple[float, float, float] = (0.041, 0.012, 0.07)) -> dic
         "gains": gains | {"round-2 - rejection": gain(-0.01, -0.03, 0.01)},
         "synthetic": {"unaligned": made, "round-2": made}, "features": "a network",
         "memorisation_yardstick": "fresh images", "memorised_fresh": 0.05,
+        "judge_gain": {"of": "round-2 - unaligned", "mean": 0.03, "ci95": [0.01, 0.052], "n": 96},
         "critic": {"model": "small-cnn", "folds": 3, "judge_model": EVIL}, "val_choices": {"mixing": {EVIL: 0.25}},
         "seconds": {"base": 92.4, EVIL: 3.0}, "peak_memory": 3 * 1024**3, "versions": {EVIL: EVIL},
         "hashes": {"config": "abc", "test_set": "def"}, "notes": [EVIL],

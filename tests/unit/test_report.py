@@ -143,6 +143,10 @@ def test_a_whole_page_is_well_formed_and_lets_nothing_hostile_through(run: Path)
     assert "not for clinical use" in page.text
     assert EVIL in page.text
     assert "these score 5.0 % by construction" in page.text
+    assert (
+        "Alignment alone changes how often an independent judge recognises the class by +3.0 points "
+        "(95 % interval 1.0 to 5.2, 96 images of the same noise)." in page.text
+    )
     assert "0.012" in page.text  # the corrected p-value
     assert "< 0.001" not in page.text
 
