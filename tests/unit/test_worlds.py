@@ -11,7 +11,7 @@ from saadi.foundation.pool import pretext_tools
 from saadi.worlds.phantom import INSTRUMENTS
 from saadi.worlds.pretext import TOO_ALIKE, WORDS, describe, invent, pretext_prompt, world_hash
 from saadi.worlds.scene import TISSUES, Difficulty, draw_look, render
-from saadi.worlds.tools import Part, Tool, overlap, part_distance, silhouette
+from saadi.worlds.tools import Part, Tool, another_make, overlap, part_distance, silhouette
 
 
 def _axes(size: int = 64) -> tuple[np.ndarray, np.ndarray]:
@@ -48,6 +48,31 @@ def test_a_jaw_is_drawn_twice_and_opens() -> None:
     closed, opened = silhouette(tool, 0.0), silhouette(tool, math.pi / 2)
     assert opened.sum() > 1.5 * closed.sum()
     np.testing.assert_array_equal(opened, opened[::-1])
+
+
+def test_another_make_has_the_same_parts_in_other_proportions() -> None:
+    tool = INSTRUMENTS[4]
+    assert another_make(np.random.default_rng(0), tool, 0.0) == tool
+    makes = [another_make(np.random.default_rng(seed), tool, 0.2) for seed in range(400)]
+    assert {(make.name, *(part.kind for part in make.parts)) for make in makes} == {
+        (tool.name, *(part.kind for part in tool.parts))
+    }
+    sizes = np.log([[part.size for part in make.parts] for make in makes])
+    np.testing.assert_allclose(sizes.mean(0), np.log([part.size for part in tool.parts]), atol=0.04)
+    np.testing.assert_allclose(sizes.std(0), 0.2, atol=0.03)
+    points = np.array([[part.points[0] for part in make.parts] for make in makes])
+    np.testing.assert_allclose(points.std(0), 0.05, atol=0.01)
+
+
+def test_of_each_image_the_make_is_its_own_and_without_variety_there_is_one() -> None:
+    """What is rendered without variety is what was rendered before there was any: the foundation's world stays."""
+    look = draw_look(np.random.default_rng(1))
+
+    def tip(variety: float, seed: int) -> np.ndarray:
+        return render(INSTRUMENTS[2], look, np.random.default_rng(seed), 64, Difficulty(variety=variety)).tool == 2
+
+    assert np.array_equal(tip(0.0, 3), tip(0.0, 3))
+    assert not np.array_equal(tip(0.0, 3), tip(0.3, 3))
 
 
 def test_a_scene_is_decided_by_its_generator() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from saadi.worlds.scene import Difficulty
 from saadi.worlds.tools import Part, Tool
 
-DIFFICULTY = Difficulty(occlusion=0.4, smoke=0.6, blur=0.02, fold=(0.55, 1.0))
+DIFFICULTY = Difficulty(occlusion=0.4, smoke=0.6, blur=0.02, fold=(0.55, 1.0), variety=0.15)
 
 INSTRUMENTS: tuple[Tool, ...] = (
     Tool(

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from saadi.worlds.tools import Field, Pose, Tool, place
+from saadi.worlds.tools import Field, Pose, Tool, another_make, place
 
 TISSUES = ("abdominal wall", "liver", "fat", "gallbladder")
 _ALBEDO = np.array([[0.78, 0.42, 0.38], [0.48, 0.17, 0.14], [0.86, 0.68, 0.34], [0.58, 0.52, 0.36]], np.float32)
@@ -27,7 +27,8 @@ class Difficulty:
     `occlusion`, `smoke`: probabilities. `blur`: the largest Gaussian sigma, `length`: the tip's least and most,
     `stray`: how far the tip's middle lies from the image's at most, all in image fractions. `fold`: where along the tip
     a fold of tissue begins, in tip lengths. `noise`: sigma of [0, 1]. `swing`: the shaft's largest angle with the
-    horizontal, `wrist`: the tip's with the shaft, in degrees.
+    horizontal, `wrist`: the tip's with the shaft, in degrees. `variety`: how far the makes of an instrument differ, see
+    `another_make`; no two images show the same make.
     """
 
     occlusion: float = 0.5
@@ -39,6 +40,7 @@ class Difficulty:
     fold: tuple[float, float] = (0.72, 1.15)
     swing: float = 25.0
     wrist: float = 8.0
+    variety: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,8 @@ def render(
     x, y = _grid(size)
     lamp = (0.5 + 0.25 * rng.uniform(-1, 1), 0.5 + 0.25 * rng.uniform(-1, 1))
     pose = draw_pose(rng, tool, hard)
+    if hard.variety:
+        tool = another_make(rng, tool, hard.variety)
     colour, tissue = _tissue(rng, look, size, lamp)
     tip, shaft, tone = place(x, y, tool, pose)
 

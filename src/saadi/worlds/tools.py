@@ -8,7 +8,7 @@ across, and one unit is the length of the tip. Distances follow I. Quilez' catal
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -57,6 +57,25 @@ class Pose:
     wrist: float = 0.0
     roll: float = 1.0
     mirror: float = 1.0
+
+
+def another_make(rng: np.random.Generator, tool: Tool, variety: float) -> Tool:
+    """A tool of the same class by another maker: `variety` is the sigma of its parts' log sizes.
+
+    Each part is also moved, by a quarter of it in tip lengths, and made lighter or darker by half of it.
+    """
+
+    def made(part: Part) -> Part:
+        shift = 0.25 * variety * rng.standard_normal(2)
+        grown = np.exp(variety * rng.standard_normal(2))
+        return replace(
+            part,
+            points=tuple((u + float(shift[0]), v + float(shift[1])) for u, v in part.points),
+            size=(part.size[0] * float(grown[0]), part.size[1] * float(grown[1])),
+            tone=float(np.clip(part.tone + 0.5 * variety * rng.standard_normal(), 0.1, 1.0)),
+        )
+
+    return replace(tool, parts=tuple(made(part) for part in tool.parts))
 
 
 def _stroke(u: Field, v: Field, part: Part) -> Field:
