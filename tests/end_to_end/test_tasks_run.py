@@ -155,7 +155,7 @@ def test_presence_runs_too(saadi: Command, tmp_path: Path) -> None:
     outcome = saadi("run", config, "--out", tmp_path / "run", "--final")
     assert outcome.code == 0, outcome.err
     results = read_json(tmp_path / "run/results.json")
-    assert (results["task"], results["metric"]) == ("presence", "average_precision")
+    assert (results["task"], results["metric"]) == ("presence", "mean_average_precision")
     assert set(results["arms"]["round-1"]["per_class"]) == {"hook", "clip"}
     samples = read_records(tmp_path / "run/round-1/samples/samples.jsonl", Sample)
     assert {one.condition.labels for one in samples} >= {("clip", "hook")}

@@ -59,8 +59,9 @@ def test_the_headline_says_nothing_of_what_was_not_measured() -> None:
     missing["gains"]["round-2 - unaligned"] |= {"mean": None, "ci95": [None, None]}
     missing["gains"]["round-2 - real"] |= {"rare": None, "rare_ci95": [None, None]}
     _, more = headline(missing)
-    assert len(more) == 1
+    assert len(more) == 2
     assert "rejection" in more[0]
+    assert more[1].startswith("Alignment alone changes how often an independent judge recognises the class by +3.0")
     missing["gains"]["round-2 - real"] |= {"mean": None, "ci95": None}
     sentence, _ = headline(missing)
     assert sentence == (

@@ -146,6 +146,7 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
         config.evaluation.bootstrap,
         config.seed,
     )
+    unit = "patient" if boot.unit == "group" and config.data.source == "phantom" else boot.unit
     manifests = read_manifests(run.folder)
     images = json.loads((run.path("evaluation/images") / "images.json").read_text(encoding="utf-8"))
     critic = json.loads((run.path("critic") / "critic.json").read_text(encoding="utf-8"))
@@ -167,8 +168,8 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
         "seeds": list(range(config.evaluation.seeds)),
         "interval": {
             "method": f"crossed bootstrap of {config.evaluation.bootstrap} resamples "
-            f"over {boot.unit}s and training seeds, paired",
-            "unit": "patient" if boot.unit == "group" and config.data.source == "phantom" else boot.unit,
+            f"over {unit}s and training seeds, paired",
+            "unit": unit,
             "given": "given one generator",
         },
         "arms": {

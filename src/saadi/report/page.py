@@ -25,6 +25,7 @@ from saadi.report.wording import (
     interval_of,
     last_round,
     measured,
+    metric_name,
     number,
     span,
     unseen,
@@ -37,7 +38,7 @@ def results_table(results: dict[str, Any]) -> str:
     """The plain-text table printed at the end: a line an arm, in points, with 95 % intervals; no newline at its end."""
     head = (
         "arm",
-        str(results.get("metric", "metric")).replace("_", " "),
+        metric_name(results),
         "rare classes",
         "gain over real",
         "generated",
@@ -164,7 +165,7 @@ def result_plots(run: Run) -> dict[str, Markup]:
     """The drawings of the results: `arms`, `gains`, `bars` and `seconds`, those there is data for."""
     results, out = run.results, dict[str, Markup]()
     arms, gains, seconds = (results.get(key) or {} for key in ("arms", "gains", "seconds"))
-    last, metric = last_round(arms), str(results.get("metric", "")).replace("_", " ")
+    last, metric = last_round(arms), metric_name(results)
     if arms:
         rows = [_interval(arm_name(arm), row, arm == last) for arm, row in arms.items()]
         out["arms"] = figures.intervals(rows, f"{metric}, %", f"{metric} of every arm with 95 % intervals")
@@ -257,6 +258,7 @@ def write_page(run_folder: Path, out: Path | None = None) -> Path:
         last=last_round(arms),
         unseen=unseen(run.results, next(iter(arms), "")),
         words=words_of(run.task),
+        metric=metric_name(run.results),
         further={key: value for key, value in FURTHER.items() if any(key in row for row in arms.values())},
         explained={key: told for key, told in ARMS.items() if key == "round-k" or key in arms},
     )

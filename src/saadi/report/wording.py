@@ -73,7 +73,7 @@ WORDS = {
         by_class="Dice",
         meaning="twice the overlap of the segmenter's mask and the real one over the sum of both, all images as one",
         draws="A diffusion model learns to paint into real frames, where a mask asks for it.",
-        seen="Dice score of the mask that was asked for and the one an independent judge finds",
+        seen="the Dice score of the mask that was asked for and the one an independent judge finds",
         shown="mask found",
         missed="mask not found",
     ),
@@ -88,6 +88,8 @@ WORDS = {
     ),
 }
 """By task."""
+METRICS = {"dice": "Dice score"}
+"""Names of metrics that are not their key's words."""
 FURTHER = {
     "macro_f1": ("macro-F1", 100.0),
     "calibration_error": ("calibration error", 100.0),
@@ -197,6 +199,12 @@ def unseen(results: Mapping[str, Any], arm: str) -> list[str]:
     return [name for name, value in recalls.items() if math.isnan(measured(value))]
 
 
+def metric_name(results: Mapping[str, Any]) -> str:
+    """The metric of some results in words."""
+    key = str(results.get("metric") or "the metric")
+    return METRICS.get(key, key.replace("_", " "))
+
+
 def words_of(task: object) -> Words:
     """How a run's task is spoken of; of a run that has no results yet, as of classification."""
     return WORDS.get(str(task), WORDS["classification"])
@@ -208,7 +216,7 @@ def headline(results: Mapping[str, Any]) -> tuple[str, list[str]]:
     The sentence is about the last round against real images alone, gain or not, measured or not.
     """
     arms, gains = results.get("arms") or {}, results.get("gains") or {}
-    last, metric = last_round(arms), str(results.get("metric", "the metric")).replace("_", " ")
+    last, metric = last_round(arms), metric_name(results)
     gain = gains.get(f"{last} - real")
     if last is None or not gain:
         return "These results do not compare aligned images with real images alone.", []
@@ -236,11 +244,6 @@ def headline(results: Mapping[str, Any]) -> tuple[str, list[str]]:
             tie = f"is not shown to differ from {name}: {number(other['mean'], sign=True)} points"
             said = {"gain": f"beats {name} by {size} points", "harm": f"falls {size} points behind {name}", "none": tie}
             more.append(f"{who} {said[verdict(other)]} {interval}.")
-    judge = results.get("judge_gain") or {}
-    if verdict(judge) != "unmeasured":
-        raised = f"{number(judge['mean'], sign=True)} points (95 % interval {span(judge['ci95'])}"
-        seen = words_of(results.get("task")).seen
-        more.append(f"Alignment alone changes {seen} by {raised}, {judge['n']} images of the same noise).")
     absent, so = unseen(results, last), verdict(gain, "rare_ci95")
     rare = [name for name in results.get("rare_classes", ()) if name not in absent]
     if rare and so != "unmeasured":
@@ -250,4 +253,9 @@ def headline(results: Mapping[str, Any]) -> tuple[str, list[str]]:
     if absent:
         kind = "test" if results.get("split") == "test" else "validation"
         more.append(f"Not measured, since no {kind} image shows them: {', '.join(absent)}.")
+    judge = results.get("judge_gain") or {}
+    if verdict(judge) != "unmeasured":
+        raised = f"{number(judge['mean'], sign=True)} points (95 % interval {span(judge['ci95'])}"
+        seen = words_of(results.get("task")).seen
+        more.append(f"Alignment alone changes {seen} by {raised}, {judge['n']} images of the same noise).")
     return sentence, more
