@@ -168,6 +168,9 @@ class AlignmentConfig(Part):
     earliest: Fraction = Field(
         0.3, lt=1.0, description="share of the schedule, at its quiet end, that is left out: there only grain differs"
     )
+    focus: Literal["none", "saliency"] = Field(
+        "none", description="where in an image its error counts more: nowhere, or where a pixel moves the critic's loss"
+    )
     reference: Literal["base", "previous"] = Field("previous", description="what the policy is held to")
     prompts: bool = Field(
         True, description="learn also which prompt fits an image better: its own, or the class it was taken for"

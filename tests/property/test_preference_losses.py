@@ -25,7 +25,7 @@ def errors(draw: st.DrawFn) -> Errors:
 
 
 def swapped(one: Errors) -> Errors:
-    return Errors(one.loser, one.winner, one.reference_loser, one.reference_winner, one.overlap, one.size)
+    return Errors(one.loser, one.winner, one.reference_loser, one.reference_winner, one.overlap, size=one.size)
 
 
 @quick

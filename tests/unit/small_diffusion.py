@@ -34,6 +34,7 @@ def errors_of(
     reference_winner: Numbers = 0.0,
     reference_loser: Numbers = 0.0,
     overlap: Numbers = 0.0,
+    *,
     size: int = 1,
 ) -> Errors:
     """Errors [B] from tensors, lists of numbers or one number for all."""

@@ -140,7 +140,7 @@ def test_errors_and_adapter_are_float32_in_a_bfloat16_network(generator: Generat
         better, worse, overlap = pair_errors(unet, replace(generator.schedule, prediction="epsilon"), half, noise, t)
     assert better.dtype == worse.dtype == overlap.dtype == torch.float32
     for name, loss_of in OBJECTIVES.items():
-        assert loss_of(Errors(better, worse, better, worse, overlap, 64), 1.0).dtype == torch.float32, name
+        assert loss_of(Errors(better, worse, better, worse, overlap, size=64), 1.0).dtype == torch.float32, name
 
 
 def test_supervised_term_lowers_the_winners_error(schedule: Schedule) -> None:

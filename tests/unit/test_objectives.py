@@ -131,7 +131,7 @@ def test_no_pair_lets_its_winners_error_rise_to_first_order(prediction: str, gen
     def change(loss_of: Callable[[Errors], Tensor]) -> Tensor:
         """The winners' errors' rate of change along a descending step, over what it would be without losers."""
         winner, loser, overlap = pair_errors(net, schedule, pairs, noise, t)
-        errors = Errors(winner, loser, winner.detach(), loser.detach(), overlap, 64)
+        errors = Errors(winner, loser, winner.detach(), loser.detach(), overlap, size=64)
         (step,) = torch.autograd.grad(loss_of(errors).sum(), net.shift, retain_graph=True)
         (own,) = torch.autograd.grad(winner.sum(), net.shift)
         return -(step * own).flatten(1).sum(1) / (0.5 * 0.1 * own.square().flatten(1).sum(1))
@@ -144,14 +144,11 @@ def test_no_pair_lets_its_winners_error_rise_to_first_order(prediction: str, gen
 
 
 def test_the_safeguard_leaves_the_value_and_the_winners_gradient_alone() -> None:
-    winner, loser, more = (
-        normal(5, seed=1).abs(),
-        normal(5, seed=2).abs(),
-        {"overlap": torch.tensor([-1.0, 0, 0.5, 1, 4])},
-    )
-    errors = errors_of(winner, loser, **more)
+    winner, loser = normal(5, seed=1).abs(), normal(5, seed=2).abs()
+    overlap = torch.tensor([-1.0, 0, 0.5, 1, 4])
+    errors = errors_of(winner, loser, overlap=overlap)
     assert torch.equal(sdpo(errors, 0.7), dpo(errors, 0.7))
-    (up, down), (up_dpo, down_dpo) = (slopes(name, winner, loser, 0.7, **more) for name in ("sdpo", "dpo"))
+    (up, down), (up_dpo, down_dpo) = (slopes(name, winner, loser, 0.7, overlap=overlap) for name in ("sdpo", "dpo"))
     assert torch.equal(up, up_dpo)
     torch.testing.assert_close(down / down_dpo, torch.tensor([1.0, 1.0, 0.2, 0.1, 0.025]))
 

@@ -9,7 +9,7 @@ or turns the errors of either kind of network into v's (`diffusion.objective.err
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import torch
@@ -30,7 +30,7 @@ class Errors:
     reference_winner: Tensor
     reference_loser: Tensor
     overlap: Tensor
-    size: int
+    size: int = field(kw_only=True)
 
     @classmethod
     def cat(cls, parts: Sequence[Errors]) -> Errors:

@@ -163,7 +163,7 @@ def bank_errors(unet: nn.Module, schedule: Schedule, pairs: PairBatch, bank: Ban
     """Policy and reference errors [B] at pairs `p` and draws `k` of a bank."""
     winner, loser, overlap = _bank_errors(unet, schedule, pairs, bank, p, k)
     base_winner, base_loser = (one[p, k].to(winner.device) for one in (bank.reference_winner, bank.reference_loser))
-    return Errors(winner, loser, base_winner, base_loser, overlap, pairs.winner.latents[0].numel())
+    return Errors(winner, loser, base_winner, base_loser, overlap, size=pairs.winner.latents[0].numel())
 
 
 def align(
