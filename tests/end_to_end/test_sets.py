@@ -76,7 +76,8 @@ def test_an_anchor_is_better_under_its_own_prompt_than_under_what_another_patien
     assert torch.equal(seen.latents, found.winner.latents)
     unseen = critic.crossfit.members[critic.crossfit.fold_of_group[train.groups[rows[0]]]]
     where = unseen.saliency(train.images[rows[:1]], train.labels[rows[:1]])
-    torch.testing.assert_close(seen.weight[:1], saliency_weight(torch.from_numpy(where), seen.latents.shape[2:]))
+    height, width = seen.latents.shape[2:]
+    torch.testing.assert_close(seen.weight[:1], saliency_weight(torch.from_numpy(where), (height, width)))
     for row, embedding in zip(rows, found.loser_embedding, strict=True):
         unseen = critic.crossfit.members[critic.crossfit.fold_of_group[train.groups[row]]]
         logits = unseen.logits(train.images[[row]])[0]

@@ -70,7 +70,7 @@ class Network:
         for rows in self._batches(images):
             with evaluating(self.net), torch.enable_grad():
                 x = _tensor(images[rows]).to(self.mean.device).requires_grad_()
-                logits = self.net((x - self.mean) / self.std)
+                logits = self.net((x - self.mean) / self.std) / self.temperature
                 wanted = torch.from_numpy(targets[rows]).to(self.mean.device)
                 losses = [self.task.loss(*one) for one in zip(logits.split(1), wanted.split(1), strict=True)]
                 (slope,) = torch.autograd.grad(torch.stack(losses).sum(), x)
