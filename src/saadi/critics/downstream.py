@@ -72,7 +72,7 @@ class Network:
                 x = _tensor(images[rows]).to(self.mean.device).requires_grad_()
                 logits = self.net((x - self.mean) / self.std) / self.temperature
                 wanted = torch.from_numpy(targets[rows]).to(self.mean.device)
-                losses = [self.task.loss(*one) for one in zip(logits.split(1), wanted.split(1), strict=True)]
+                losses = [self.task.loss(*one) for one in zip(logits[:, None], wanted[:, None], strict=True)]
                 (slope,) = torch.autograd.grad(torch.stack(losses).sum(), x)
             found[rows] = slope.abs().sum(1).cpu().numpy()
         return found
