@@ -158,15 +158,20 @@ class PreferenceConfig(Part):
 class AlignmentConfig(Part):
     """Stage 3: the preference objective."""
 
-    objective: str = Field("dpo", description="a registered objective (saadi.alignment.OBJECTIVES)")
+    objective: str = Field(
+        "dpo", description="dpo, sdpo, ipo, kto, mapo or sft: what each is and what beta means to it is in method.md"
+    )
     beta: Positive = Field(
-        0.1, description="of errors summed over the latent; equation 14 of Diffusion-DPO without its T"
+        0.1, description="of errors summed over the latent, whatever the objective; of Diffusion-DPO without its T"
     )
     weighting: Literal["epsilon", "v"] = Field(
         "v", description="whose errors are compared: v's weigh heavy noise more, where it is decided what is seen"
     )
     earliest: Fraction = Field(
         0.3, lt=1.0, description="share of the schedule, at its quiet end, that is left out: there only grain differs"
+    )
+    focus: Literal["none", "saliency"] = Field(
+        "none", description="where in an image its error counts more: nowhere, or where a pixel moves the critic's loss"
     )
     reference: Literal["base", "previous"] = Field("previous", description="what the policy is held to")
     prompts: bool = Field(

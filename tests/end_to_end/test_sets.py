@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import Finished
 
+from saadi.alignment.focus import saliency_weight
 from saadi.alignment.stages import anchor_pairs
 from saadi.config import load_config
 from saadi.critics.stages import fit_critics
@@ -65,11 +66,18 @@ def test_an_anchor_is_better_under_its_own_prompt_than_under_what_another_patien
         train = data.split("train")
         found = anchor_pairs(config, generator, train, critic, 1)
         rows = anchors_of(config, generator, train, 1).rows
+        looking = config.model_copy(update={"alignment": config.alignment.model_copy(update={"focus": "saliency"})})
+        seen = anchor_pairs(looking, generator, train, critic, 1).winner
     assert np.array_equal(train.labels[rows], np.repeat(np.unique(train.labels), 3))
     table = encode_prompts(generator, [prompt_of(config, [name]) for name in data.space.names])
     assert torch.equal(found.winner.latents, found.loser.latents)
     torch.testing.assert_close(found.winner.latents, encode_images(generator, train.images[rows]))
     assert torch.equal(found.embedding, table[train.labels[rows]])
+    assert torch.equal(seen.latents, found.winner.latents)
+    unseen = critic.crossfit.members[critic.crossfit.fold_of_group[train.groups[rows[0]]]]
+    where = unseen.saliency(train.images[rows[:1]], train.labels[rows[:1]])
+    height, width = seen.latents.shape[2:]
+    torch.testing.assert_close(seen.weight[:1], saliency_weight(torch.from_numpy(where), (height, width)))
     for row, embedding in zip(rows, found.loser_embedding, strict=True):
         unseen = critic.crossfit.members[critic.crossfit.fold_of_group[train.groups[row]]]
         logits = unseen.logits(train.images[[row]])[0]

@@ -14,7 +14,6 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
-from saadi.alignment.objectives import Errors, dpo, implicit_margin
 from saadi.config import PreferenceConfig
 from saadi.critics.crossfit import deal_folds
 from saadi.diffusion.objective import Schedule, epsilon_errors, noised, stratified_timesteps, target
@@ -94,18 +93,6 @@ def test_epsilon_and_v_are_two_names_of_one_error(key: int, alpha_bar: list[floa
     implied = a * said + s * noised(v, x0, noise, t)
     ours, theirs = epsilon_errors(v, said, x0, noise, t), epsilon_errors(epsilon, implied, x0, noise, t)
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
-
-
-@quick
-@given(st.lists(st.tuples(*[st.floats(0, 50)] * 4), min_size=1, max_size=5), st.floats(0.01, 2))
-def test_dpo_falls_with_the_margin_and_swapping_the_pair_turns_it(rows: list[tuple[float, ...]], beta: float) -> None:
-    winner, loser, base_winner, base_loser = torch.tensor(rows, dtype=torch.float64).unbind(1)
-    errors, swapped = Errors(winner, loser, base_winner, base_loser), Errors(loser, winner, base_loser, base_winner)
-    margin = implicit_margin(errors)
-    torch.testing.assert_close(dpo(errors, beta) - dpo(swapped, beta), -beta * margin)
-    assert bool((dpo(Errors(winner + 1, loser, base_winner, base_loser), beta) > dpo(errors, beta)).all())
-    told = margin.abs() > 1e-9  # a smaller margin drowns in the rounding of ln 2
-    torch.testing.assert_close((dpo(errors, beta) < math.log(2))[told], (margin > 0)[told])
 
 
 @st.composite

@@ -6,12 +6,14 @@ import torch
 from diffusers import AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor
 
+from saadi.alignment.objectives import Errors
 from saadi.alignment.train import PairBatch
 from saadi.config import AlignmentConfig
 from saadi.diffusion import presets
 from saadi.diffusion.generator import Generator
 from saadi.diffusion.objective import Clean
 
+Numbers = Tensor | list[float] | float
 WIDTH, LENGTH, SHAPE = presets.TEXT_WIDTH, presets.PROMPT_TOKENS, (4, 4, 4)
 CONFIG = AlignmentConfig(steps=14, pairs=2, bank=2, rank=2, lr=1e-2, beta=0.05, stop_rise=10.0, extrapolation=1.0)
 
@@ -24,6 +26,20 @@ def pair_batch(pairs: int, seed: int) -> PairBatch:
     winner, loser = normal(pairs, *SHAPE, seed=seed), normal(pairs, *SHAPE, seed=seed + 1)
     embedding = normal(pairs, LENGTH, WIDTH, seed=seed + 2)
     return PairBatch(Clean.whole(winner), Clean.whole(loser), embedding, embedding)
+
+
+def errors_of(
+    winner: Numbers,
+    loser: Numbers,
+    reference_winner: Numbers = 0.0,
+    reference_loser: Numbers = 0.0,
+    overlap: Numbers = 0.0,
+    *,
+    size: int = 1,
+) -> Errors:
+    """Errors [B] from tensors, lists of numbers or one number for all."""
+    given = [torch.as_tensor(one) for one in (winner, loser, reference_winner, reference_loser, overlap)]
+    return Errors(*(one.expand(given[0].shape) for one in given), size=size)
 
 
 TRAIN, HELD_OUT = pair_batch(4, 10), pair_batch(2, 20)

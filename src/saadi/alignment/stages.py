@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from saadi.alignment.focus import focused
 from saadi.alignment.train import PairBatch, align, between_prompts, unet_passes
 from saadi.config import RunConfig
 from saadi.critics.stages import Critic
@@ -19,7 +20,7 @@ from saadi.diffusion.generator import Generator, encode_prompts
 from saadi.diffusion.lessons import anchors_of, prompt_of, sample_images
 from saadi.diffusion.lora import add_adapter, save_adapter
 from saadi.diffusion.objective import Clean
-from saadi.diffusion.painting import read_images
+from saadi.diffusion.painting import read_images, read_masks
 from saadi.diffusion.stages import model_at
 from saadi.preferences import hold_out, taken_for
 from saadi.records import Condition, Pair, Sample, Score, write_atomic
@@ -47,6 +48,7 @@ def _batches(
     run: Run,
     generator: Generator,
     data: Dataset,
+    critic: Critic,
     samples: Sequence[Sample],
     scores: Sequence[Score],
     pairs: Sequence[Pair],
@@ -58,7 +60,13 @@ def _batches(
 
     def seen(ids: Sequence[str]) -> Clean:
         chosen = [of[i] for i in ids]
-        return sample_images(config, generator, train, chosen, read_images(run.folder, chosen))
+        images = read_images(run.folder, chosen)
+        clean = sample_images(config, generator, train, chosen, images)
+        if config.alignment.focus == "none":
+            return clean
+        maps = read_masks(run.folder, chosen) if config.task == "segmentation" else None
+        conditions, groups = [sample.condition for sample in chosen], critic.nearest_groups(images)
+        return focused(clean, torch.from_numpy(critic.saliency(images, conditions, maps, groups)))
 
     def taken_for(ids: Sequence[str]) -> Tensor:
         return _prompts(config, generator, [_rival(config, data, of[i].condition, verdict[i]) for i in ids])
@@ -79,7 +87,11 @@ def anchor_pairs(config: RunConfig, generator: Generator, train: Dataset, critic
     own = _prompts(config, generator, [one.labels for one in found.conditions])
     rivals = [_rival(config, train, one, verdict) for one, verdict in zip(found.conditions, verdicts, strict=True)]
     other = _prompts(config, generator, rivals)
-    return PairBatch(found.images, found.images, own, other)
+    shown = found.images
+    if config.alignment.focus == "saliency":
+        where = critic.saliency(real.images, found.conditions, real.masks, real.groups)
+        shown = focused(shown, torch.from_numpy(where))
+    return PairBatch(shown, shown, own, other)
 
 
 def passes_of(run: Run, stage: str) -> int:
@@ -121,7 +133,7 @@ def align_round(
         kept, watched = hold_out(pairs, config.preferences.held_out, config.seed, "held-out", round_)
         reference = generator if config.alignment.reference == "previous" else model_at(run.folder, config, [])
         (train, prompts), (held_out, _) = (
-            _batches(run, generator, data, samples, scores, part) for part in (kept, watched)
+            _batches(run, generator, data, critic, samples, scores, part) for part in (kept, watched)
         )
         if config.alignment.prompts:
             train = train + prompts

@@ -11,10 +11,10 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from saadi.alignment.objectives import OBJECTIVES, Errors, implicit_margin, sft
+from saadi.alignment.objectives import OBJECTIVES, Errors, gradient_overlap, implicit_margin, sft
 from saadi.config import AlignmentConfig
 from saadi.diffusion.lora import add_adapter, outer_weights
-from saadi.diffusion.objective import Clean, Schedule, denoised, epsilon_errors, error_weight
+from saadi.diffusion.objective import Clean, Schedule, denoised, epsilon_errors, error_weight, residual
 from saadi.errors import BadInput
 from saadi.seeds import numpy_rng, seed_of, torch_rng
 from saadi.training import Progress, Recipe, fit
@@ -106,8 +106,9 @@ class Bank:
 
 def pair_errors(
     unet: nn.Module, schedule: Schedule, pairs: PairBatch, noise: Tensor, t: Tensor, weighting: str = "epsilon"
-) -> tuple[Tensor, Tensor]:
-    """Errors [B] on winners and on losers, from one batched pass at shared `noise` and timesteps `t` [B]."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Errors [B] on winners and on losers, and their `gradient_overlap` [B], from one batched pass at shared `noise`
+    and timesteps `t` [B]."""
     both, twice = Clean.cat([pairs.winner, pairs.loser]), torch.cat([t, t])
     shared = torch.cat([noise, noise])
     embedding = torch.cat([pairs.embedding, pairs.loser_embedding])
@@ -115,7 +116,9 @@ def pair_errors(
     errors = epsilon_errors(schedule, prediction, both.latents, shared, twice, both.focus)
     errors = errors * error_weight(schedule, twice, weighting)
     winner, loser = errors.chunk(2)
-    return winner, loser
+    # An error's gradient at the output, up to what the two of a pair share
+    slope = residual(schedule, prediction.detach(), both.latents, shared, twice) * both.focus
+    return winner, loser, gradient_overlap(*slope.chunk(2))
 
 
 def make_bank(
@@ -142,14 +145,14 @@ def make_bank(
     with torch.no_grad():
         for chunk in torch.split(order, _REFERENCE_BATCH // 2):
             p, k = chunk.unbind(1)
-            winner, loser = _bank_errors(reference, schedule, pairs, bank, p, k)
+            winner, loser, _ = _bank_errors(reference, schedule, pairs, bank, p, k)
             bank.reference_winner[p, k], bank.reference_loser[p, k] = winner.cpu(), loser.cpu()
     return bank
 
 
 def _bank_errors(
     unet: nn.Module, schedule: Schedule, pairs: PairBatch, bank: Bank, p: Tensor, k: Tensor
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     latents = pairs.winner.latents
     device = latents.device
     noise = bank.noise(p, k, latents.shape[1:]).to(device)
@@ -158,9 +161,9 @@ def _bank_errors(
 
 def bank_errors(unet: nn.Module, schedule: Schedule, pairs: PairBatch, bank: Bank, p: Tensor, k: Tensor) -> Errors:
     """Policy and reference errors [B] at pairs `p` and draws `k` of a bank."""
-    winner, loser = _bank_errors(unet, schedule, pairs, bank, p, k)
-    device = winner.device
-    return Errors(winner, loser, bank.reference_winner[p, k].to(device), bank.reference_loser[p, k].to(device))
+    winner, loser, overlap = _bank_errors(unet, schedule, pairs, bank, p, k)
+    base_winner, base_loser = (one[p, k].to(winner.device) for one in (bank.reference_winner, bank.reference_loser))
+    return Errors(winner, loser, base_winner, base_loser, overlap, size=pairs.winner.latents[0].numel())
 
 
 def align(
@@ -206,19 +209,17 @@ def align(
 
     def watch(step: int) -> dict[str, float]:
         with torch.no_grad():
-            parts = [
-                bank_errors(unet, schedule, held_out, watched, *chunk.unbind(1))
-                for chunk in torch.split(every, _REFERENCE_BATCH // 2)
-            ]
-        winner, loser, base_winner, base_loser = (
-            torch.cat([getattr(part, name) for part in parts])
-            for name in ("winner", "loser", "reference_winner", "reference_loser")
-        )
-        margin = implicit_margin(Errors(winner, loser, base_winner, base_loser))
+            errors = Errors.cat(
+                [
+                    bank_errors(unet, schedule, held_out, watched, *chunk.unbind(1))
+                    for chunk in torch.split(every, _REFERENCE_BATCH // 2)
+                ]
+            )
+        margin = implicit_margin(errors)
         return {
             "pair_accuracy": float((margin > 0).float().mean()),
-            "winner_change": float(winner.mean() / base_winner.mean() - 1),
-            "loser_change": float(loser.mean() / base_loser.mean() - 1),
+            "winner_change": float(errors.winner.mean() / errors.reference_winner.mean() - 1),
+            "loser_change": float(errors.loser.mean() / errors.reference_loser.mean() - 1),
             "logit": float((config.beta * margin).mean()),
         }
 

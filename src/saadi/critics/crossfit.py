@@ -73,11 +73,24 @@ class CrossFitted:
     ) -> Iterator[tuple[NDArray[np.int64], Logits]]:
         """Calibrated logits, each image's by the member that never saw `nearest_groups[n]`, with the rows of `images`
         they belong to; batch by batch, since those of every pixel of many images are a lot of memory."""
-        folds = np.array([self.fold_of_group[group] for group in nearest_groups])
-        for fold, member in enumerate(self.members):
-            rows = np.flatnonzero(folds == fold)
+        for rows, member in self._turns(nearest_groups):
             for piece, logits in member.pieces(images[rows]):
                 yield rows[piece], logits
+
+    def _turns(self, nearest_groups: NDArray[np.str_]) -> Iterator[tuple[NDArray[np.int64], Network]]:
+        """Each member and the rows that are its to judge."""
+        folds = np.array([self.fold_of_group[group] for group in nearest_groups])
+        for fold, member in enumerate(self.members):
+            yield np.flatnonzero(folds == fold), member
+
+    def saliency(
+        self, images: NDArray[np.uint8], targets: Targets, nearest_groups: NDArray[np.str_]
+    ) -> NDArray[np.float32]:
+        """How much each pixel of images [N, S, S, 3] moves the loss of the member that judges it, [N, S, S]."""
+        found = np.zeros(images.shape[:3], np.float32)
+        for rows, member in self._turns(nearest_groups):
+            found[rows] = member.saliency(images[rows], targets[rows])
+        return found
 
     def judge(self, images: NDArray[np.uint8], nearest_groups: NDArray[np.str_]) -> Logits:
         """Calibrated logits of one image or more, [N, C] or [N, C, S, S], as `verdicts` has them."""

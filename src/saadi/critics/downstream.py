@@ -49,17 +49,33 @@ class Network:
     std: Tensor
     temperature: float = 1.0
 
-    def pieces(self, images: NDArray[np.uint8]) -> Iterator[tuple[slice, Logits]]:
-        """Calibrated logits of images [N, S, S, 3], batch by batch, with the rows they belong to."""
+    def _batches(self, images: NDArray[np.uint8]) -> Iterator[slice]:
         batch = _PREDICT_BATCH
         if self.task.dense and len(images):
             batch = max(1, min(batch, _DENSE_PIXELS // images[0, ..., 0].size))
-        for start in range(0, len(images), batch):
-            rows = slice(start, start + batch)
+        return (slice(start, start + batch) for start in range(0, len(images), batch))
+
+    def pieces(self, images: NDArray[np.uint8]) -> Iterator[tuple[slice, Logits]]:
+        """Calibrated logits of images [N, S, S, 3], batch by batch, with the rows they belong to."""
+        for rows in self._batches(images):
             with evaluating(self.net):
                 x = _tensor(images[rows]).to(self.mean.device)
                 logits = self.net((x - self.mean) / self.std).double().cpu() / self.temperature
             yield rows, logits.numpy()
+
+    def saliency(self, images: NDArray[np.uint8], targets: Targets) -> NDArray[np.float32]:
+        """How much each pixel of images [N, S, S, 3] moves the task's loss on its target, [N, S, S] >= 0: the absolute
+        gradient of each image's own loss, summed over colours (Simonyan et al., arXiv:1312.6034)."""
+        found = np.zeros(images.shape[:3], np.float32)
+        for rows in self._batches(images):
+            with evaluating(self.net), torch.enable_grad():
+                x = _tensor(images[rows]).to(self.mean.device).requires_grad_()
+                logits = self.net((x - self.mean) / self.std) / self.temperature
+                wanted = torch.from_numpy(targets[rows]).to(self.mean.device)
+                losses = [self.task.loss(*one) for one in zip(logits[:, None], wanted[:, None], strict=True)]
+                (slope,) = torch.autograd.grad(torch.stack(losses).sum(), x)
+            found[rows] = slope.abs().sum(1).cpu().numpy()
+        return found
 
     def logits(self, images: NDArray[np.uint8]) -> Logits:
         """Calibrated logits [N, C] of images [N, S, S, 3]; of dense tasks [N, C, S, S], a lot of memory."""

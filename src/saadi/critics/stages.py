@@ -82,6 +82,18 @@ class Critic:
             found |= zip(rows.tolist(), score(criterion, [names[row] for row in rows], logits, *asked), strict=True)
         return [found[row] for row in range(len(images))]
 
+    def saliency(
+        self,
+        images: NDArray[np.uint8],
+        conditions: Sequence[Condition],
+        maps: NDArray[np.uint8] | None,
+        groups: NDArray[np.str_],
+    ) -> NDArray[np.float32]:
+        """How much each pixel of images [N, S, S, 3] moves the loss on what they are to show, [N, S, S]: that of the
+        member that never saw their group."""
+        wanted, *_ = requests_of(self.config, self.train, conditions, maps)
+        return self.crossfit.saliency(images, wanted, groups)
+
     def scores(self, run: Run, samples: Sequence[Sample]) -> list[Score]:
         """Scores of samples on disk, each by the member that never saw the patient it is nearest to."""
         images = read_images(run.folder, samples)

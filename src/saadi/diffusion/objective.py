@@ -87,6 +87,11 @@ def target(schedule: Schedule, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     return signal.sqrt() * noise - (1 - signal).sqrt() * x0
 
 
+def residual(schedule: Schedule, prediction: Tensor, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """By how much a prediction misses its target [B, C, H, W], float32 whatever the network's precision."""
+    return prediction.float() - target(schedule, x0.float(), noise.float(), t)
+
+
 def epsilon_errors(
     schedule: Schedule, prediction: Tensor, x0: Tensor, noise: Tensor, t: Tensor, weight: Tensor | float = 1.0
 ) -> Tensor:
@@ -95,7 +100,7 @@ def epsilon_errors(
     From v the implied noise is eps = a v + s x_t, so its error is a^2 = alpha_bar_t times v's. `weight` [B, 1, h, w]
     scales the squares of each place.
     """
-    squares = (prediction.float() - target(schedule, x0.float(), noise.float(), t)).square() * weight
+    squares = residual(schedule, prediction, x0, noise, t).square() * weight
     error = squares.flatten(1).sum(1)
     return error if schedule.prediction == "epsilon" else error * schedule.signal(t).flatten()
 
