@@ -63,21 +63,36 @@ def fit_temperature(
 
 @dataclass(frozen=True)
 class CrossFitted:
-    """Members and the fold each training group was dealt to; member k has not seen fold k."""
+    """Members and the fold each training group was dealt to; of K folds, member k has not seen fold k modulo K.
+
+    `copies`: members of each fold, K each of them.
+    """
 
     members: tuple[Network, ...]
     fold_of_group: dict[str, int]
+    copies: int = 1
+
+    @property
+    def folds(self) -> int:
+        return len(self.members) // self.copies
+
+    def unseeing(self, fold: int) -> tuple[Network, ...]:
+        """The members that never saw `fold`."""
+        return self.members[fold :: self.folds]
 
     def verdicts(
         self, images: NDArray[np.uint8], nearest_groups: NDArray[np.str_]
     ) -> Iterator[tuple[NDArray[np.int64], Logits]]:
         """Calibrated logits, each image's by the member that never saw `nearest_groups[n]`, with the rows of `images`
-        they belong to; batch by batch, since those of every pixel of many images are a lot of memory."""
+        they belong to, of one fold; batch by batch, since those of every pixel of many images are a lot of memory.
+
+        Where several never saw it, the mean of their logits: classes on which they differ come out less likely.
+        """
         folds = np.array([self.fold_of_group[group] for group in nearest_groups])
-        for fold, member in enumerate(self.members):
+        for fold in range(self.folds):
             rows = np.flatnonzero(folds == fold)
-            for piece, logits in member.pieces(images[rows]):
-                yield rows[piece], logits
+            for pieces in zip(*(member.pieces(images[rows]) for member in self.unseeing(fold)), strict=True):
+                yield rows[pieces[0][0]], np.mean([logits for _, logits in pieces], 0)
 
     def judge(self, images: NDArray[np.uint8], nearest_groups: NDArray[np.str_]) -> Logits:
         """Calibrated logits of one image or more, [N, C] or [N, C, S, S], as `verdicts` has them."""
