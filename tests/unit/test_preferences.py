@@ -6,15 +6,20 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from saadi.errors import BadInput
 from saadi.preferences import (
     CRITERIA,
     criterion,
     critic_loss,
+    influence,
+    learnability,
     log_softmax,
     logit_margin,
+    mean_gradient,
     region_dice,
     region_iou,
     rivals,
@@ -147,3 +152,56 @@ def test_a_set_is_right_when_all_of_it_is_seen_and_nothing_else() -> None:
     assert [one.parts["rival"] for one in scores] == [1, 2, 1, 0]
     assert [one.parts["seen"] for one in scores] == [0, 0, 0, 0]
     assert scores[3].parts["seen_probability"] == pytest.approx(1 / (1 + math.e))
+
+
+# Learnability and influence
+
+
+def test_learnability_is_a_right_ones_entropy_and_a_wrong_ones_log_probability() -> None:
+    sure, unsure = [9.0, 0.0, 0.0], [0.2, 0.0, 0.0]
+    logits, labels = np.array([sure, unsure, [0.0, 1.0, 3.0], [0.0, 0.0, 0.0]]), np.array([0, 0, 1, 2])
+    found = learnability(logits, labels)
+    p = np.exp(0.2) / (np.exp(0.2) + 2)
+    q = (1 - p) / 2
+    assert found[1] == pytest.approx(-p * math.log(p) - 2 * q * math.log(q))
+    assert found[0] == pytest.approx(0, abs=3e-3)
+    np.testing.assert_allclose(found[2:], critic_loss(logits, labels)[2:])
+    assert found[1] > found[0] > found[3] > found[2]  # right but hard, right, a tie, wrong
+
+
+def gradient_of(net: nn.Linear, features: NDArray[np.float64], labels: NDArray[np.int64]) -> Tensor:
+    """The gradient [C, D] of the mean cross-entropy, by autograd."""
+    loss = nn.functional.cross_entropy(net(torch.from_numpy(features)), torch.from_numpy(labels))
+    (gradient,) = torch.autograd.grad(loss, [net.weight])
+    return gradient
+
+
+def test_influence_is_the_cosine_of_the_last_layers_gradients() -> None:
+    rng, net = np.random.default_rng(0), nn.Linear(5, 3).double()
+    features, labels = rng.normal(size=(6, 5)), rng.integers(0, 3, 6)
+    with torch.no_grad():
+        logits = net(torch.from_numpy(features)).numpy()
+    real = gradient_of(net, features[2:], labels[2:])
+    towards = mean_gradient(logits[2:], labels[2:], features[2:])
+    np.testing.assert_allclose(towards, real.numpy())
+    own = [gradient_of(net, features[i : i + 1], labels[i : i + 1]) for i in range(2)]
+    expected = [float((one * real).sum() / one.norm() / real.norm()) for one in own]
+    np.testing.assert_allclose(influence(logits[:2], labels[:2], features[:2], towards), expected)
+
+
+def test_the_product_of_two_gradients_is_that_of_residuals_times_that_of_features() -> None:
+    logits, labels, features = LOGITS[:2], LABELS[:2], np.array([[1.0, 2.0], [3.0, -1.0]])
+    residuals = np.exp(log_softmax(logits)) - np.eye(3)[labels]
+    product = (residuals[0] @ residuals[1]) * (features[0] @ features[1])
+    lengths = np.prod(np.linalg.norm(residuals, axis=1)) * np.prod(np.linalg.norm(features, axis=1))
+    towards = mean_gradient(logits[1:], labels[1:], features[1:])
+    assert influence(logits[:1], labels[:1], features[:1], towards) == pytest.approx(product / lengths)
+
+
+def test_a_sample_or_a_world_without_a_gradient_has_no_influence() -> None:
+    logits, labels, towards = np.array([[800.0, 0.0]]), np.array([0]), np.ones((2, 2))
+    assert influence(logits, labels, np.ones((1, 2)), towards).tolist() == [0]
+    assert influence(np.zeros((1, 2)), labels, np.ones((1, 2)), 0 * towards).tolist() == [0]
+    (scored,) = score("influence", ["a"], logits, labels, gradients=(np.ones((1, 2)), towards))
+    assert scored.value == 0
+    assert scored.right
