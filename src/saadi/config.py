@@ -137,7 +137,10 @@ class CriticConfig(Part):
     """Stage 2: who judges. The critic is cross-fitted by group; the judge learnt otherwise and has no say in pairs."""
 
     classifier: ClassifierConfig = ClassifierConfig()
-    folds: int = Field(3, ge=2, description="members; each has not seen one share of the training groups")
+    folds: int = Field(3, ge=2, description="shares of the training groups; a member has not seen one of them")
+    copies: Count = Field(
+        1, description="members without each share, from seeds of their own; the mean of their logits judges"
+    )
     judge: ClassifierConfig = ClassifierConfig(model="test_resnet")
 
 
@@ -145,13 +148,29 @@ class PreferenceConfig(Part):
     """Stage 2: which images are preferred."""
 
     criterion: str = Field("critic-loss", description="a registered criterion (saadi.preferences.CRITERIA)")
+    penalties: dict[str, Annotated[float, Field(ge=0.0)]] = Field(
+        {},
+        description="weights of registered penalties (saadi.penalties.PENALTIES); with any above 0, they and the "
+        "criterion count as ranks from -1 to 1 within a condition",
+    )
+    pairing: str = Field(
+        "best-worst", description="a registered rule (saadi.pairing.PAIRINGS); random and reversed are controls"
+    )
     candidates: int = Field(24, ge=2, description="samples a class and round, at first")
     max_candidates: int = Field(48, ge=2, description="samples a class and round, where winners are few")
     draws: int = Field(
         4, ge=2, description="samples of one condition, among which pairs are made, where a class has many conditions"
     )
     pairs: Count = Field(16, description="pairs a class and round, at most")
-    margin: float = Field(0.5, ge=0.0, description="least difference of scores within a pair")
+    rare_power: float = Field(
+        0.0, ge=0.0, description="a class may have (n_max / n)^this times as many, of its n training images; 0: no more"
+    )
+    rare_cap: float = Field(3.0, ge=1.0, description="times pairs that a rare class may have, at most")
+    margin: float = Field(
+        0.5,
+        ge=0.0,
+        description="least difference of scores within a pair: of the criterion's values; with penalties, of ranks",
+    )
     held_out: Fraction = Field(0.2, gt=0.0, description="share of the pairs kept for watching, never trained on")
 
 

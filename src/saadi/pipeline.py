@@ -59,7 +59,7 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
     for k in range(1, config.rounds + 1):
         samples = draw_candidates(run, sets[-1], critic, k, ["base", "critic", *adapters])
         scores = score_candidates(run, samples, critic, k)
-        pairs = pair_candidates(run, samples, scores, k)
+        pairs = pair_candidates(run, samples, scores, critic.train.counts(), k)
         if k == 1:
             winners = train_on_winners(run, data, samples, pairs)  # the rival: only the preferred images
         adapters.append(align_round(run, data, critic, samples, scores, pairs, k))  # 3. direct preference optimisation

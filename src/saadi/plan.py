@@ -106,7 +106,7 @@ def disk_bytes(config: RunConfig, images: int, classes: int) -> int:
         for name in (config.critic.classifier.model, config.critic.judge.model, config.evaluation.classifier.model)
     )
     numbers = 5 * _parameters(start_folder(config))
-    numbers += config.critic.folds * critic + judge + _trainings(config) * downstream
+    numbers += config.critic.folds * config.critic.copies * critic + judge + _trainings(config) * downstream
     return pixels + 4 * numbers + 10_000_000
 
 
@@ -123,7 +123,8 @@ def estimate(config: RunConfig) -> dict[str, Any]:
     alignment, evaluation = config.alignment, config.evaluation
     steps = 2 * alignment.pairs * alignment.steps * (config.rounds + 1)
     trainings = _trainings(config)
-    critics = config.critic.folds * config.critic.classifier.steps * config.critic.classifier.batch
+    members = config.critic.folds * config.critic.copies
+    critics = members * config.critic.classifier.steps * config.critic.classifier.batch
     judge = config.critic.judge.steps * config.critic.judge.batch
     stages = {
         "data": {"images": rendered, "seconds": 0.008 * rendered},

@@ -1,19 +1,17 @@
-"""Stage 2: what is preferred. Criteria score samples, and pairs are made within one condition; all pure functions."""
+"""Stage 2: what is preferred. Criteria are pure functions from a critic's logits to values of samples."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from saadi.config import PreferenceConfig
 from saadi.errors import BadInput
-from saadi.records import IGNORE, Pair, Sample, Score, Task, by_condition, by_label
-from saadi.seeds import numpy_rng
+from saadi.records import IGNORE, Score, Task
 
 Array = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -29,20 +27,21 @@ RIGHT_DICE = 0.5
 
 @dataclass(frozen=True)
 class Criterion:
-    """How samples of a task are ranked."""
+    """How samples of a task are ranked. `gradients`: its values take two arguments more, as `influence` has them."""
 
     task: str
     values: Values
+    gradients: bool = False
 
 
 CRITERIA: dict[str, Criterion] = {}
 
 
-def criterion(name: str, task: str = "classification") -> Callable[[Values], Values]:
+def criterion(name: str, task: str = "classification", *, gradients: bool = False) -> Callable[[Values], Values]:
     """Register a criterion under the name the configuration uses, and the task it is for."""
 
     def register(function: Values) -> Values:
-        CRITERIA[name] = Criterion(task, function)
+        CRITERIA[name] = Criterion(task, function, gradients)
         return function
 
     return register
@@ -68,6 +67,50 @@ def logit_margin(logits: Array, labels: Ids) -> Array:
     rows = np.arange(len(labels))
     values: Array = logits[rows, labels] - logits[rows, rivals(logits, labels)]
     return values
+
+
+@criterion("learnability")
+def learnability(logits: Array, labels: Ids) -> Array:
+    """Right but hard: a right sample's entropy, 0 .. log C nats, by the critic; a wrong one's `critic_loss`.
+
+    It rewards images that show what was asked for and that the critic is not yet sure of, as those near a border
+    between classes are (arXiv:2310.00158, arXiv:2502.15588). A wrong sample never outranks a right one: it gives what
+    was asked for half of the probability at most, so its value is -log 2 or less. Hard may also mean ambiguous. Where
+    `critic.copies` members never saw the patient, `logits` are their mean, and doubt is of all, not one member's whim.
+    """
+    likely = log_softmax(logits)
+    entropy = -(np.exp(likely) * likely).sum(1)
+    values: Array = np.where(logit_margin(logits, labels) > 0, entropy, critic_loss(logits, labels))
+    return values
+
+
+@criterion("influence", gradients=True)
+def influence(logits: Array, labels: Ids, features: Array, towards: Array) -> Array:
+    """Cosine, -1 .. 1, of the gradient of each sample's loss and `towards` [C, D], that of real images' mean loss.
+
+    Gradients are those of cross-entropy by the weights of the last layer, a linear one of `features` [N, D]: residual
+    times features, (p - y) f^T. A step on a sample of positive value lowers the loss of the real images, to first
+    order in that layer (TracIn, arXiv:2002.08484). A cosine, since a plain product is largest where the critic is most
+    wrong. 0 where a gradient is. A wrong sample may outrank a right one.
+    """
+    residuals = _residuals(logits, labels)
+    along = np.einsum("nc,cd,nd->n", residuals, towards, features)
+    lengths = np.linalg.norm(residuals, axis=1) * np.linalg.norm(features, axis=1) * np.linalg.norm(towards)
+    values: Array = np.divide(along, lengths, out=np.zeros(len(along)), where=lengths > 0)
+    return values
+
+
+def mean_gradient(logits: Array, labels: Ids, features: Array) -> Array:
+    """The gradient [C, D] of the mean cross-entropy of N images by the weights of a linear last layer."""
+    gradient: Array = _residuals(logits, labels).T @ features / len(labels)
+    return gradient
+
+
+def _residuals(logits: Array, labels: Ids) -> Array:
+    """Cross-entropy's gradient by the logits [N, C]: p - y."""
+    residuals = np.exp(log_softmax(logits))
+    residuals[np.arange(len(labels)), labels] -= 1
+    return residuals
 
 
 @criterion("region-dice", "segmentation")
@@ -182,15 +225,18 @@ READINGS: dict[str, Callable[..., Reading]] = {
 """By task."""
 
 
-def score(name: str, ids: Sequence[str], logits: Array, *request: Request) -> list[Score]:
+def score(
+    name: str, ids: Sequence[str], logits: Array, *request: Request, gradients: tuple[Array, ...] = ()
+) -> list[Score]:
     """Scores of samples `ids` by a registered criterion, from a member's calibrated logits and what was asked for.
 
-    Raises `BadInput` for an unknown name.
+    `gradients`: features [N, D] and the mean gradient [C, D] of real images, for a criterion that takes them. Raises
+    `BadInput` for an unknown name.
     """
     if name not in CRITERIA:
         raise BadInput(f"preferences.criterion: unknown {name!r}; one of {', '.join(sorted(CRITERIA))}")
     chosen = CRITERIA[name]
-    reading = READINGS[chosen.task](logits, *request)
+    reading, values = READINGS[chosen.task](logits, *request), chosen.values(logits, *request, *gradients)
     return [
         Score(
             sample=sample,
@@ -199,7 +245,7 @@ def score(name: str, ids: Sequence[str], logits: Array, *request: Request) -> li
             right=bool(right),
             parts={key: float(part) for key, part in zip(Reading._fields[1:], parts, strict=True)},
         )
-        for sample, value, right, *parts in zip(ids, chosen.values(logits, *request), *reading, strict=True)
+        for sample, value, right, *parts in zip(ids, values, *reading, strict=True)
     ]
 
 
@@ -209,41 +255,3 @@ def taken_for(task: Task, labels: Sequence[str], rival: str) -> tuple[str, ...]:
     if task != "presence":
         return (rival,)
     return tuple(name for name in labels if name != rival) if rival in labels else (*labels, rival)
-
-
-def make_pairs(samples: Sequence[Sample], scores: Sequence[Score], config: PreferenceConfig) -> list[Pair]:
-    """Best against worst within each condition: the i-th best right sample beats the i-th worst sample.
-
-    A winner must be right in absolute terms. A pair needs a margin of `config.margin` or more. No image is in two. Of a
-    class's pairs the `config.pairs` with the widest margins are kept.
-    """
-    score_of = {item.sample: item for item in scores}
-    pairs: list[Pair] = []
-    for members in by_condition(samples).values():
-        ranked = sorted(members, key=lambda sample: (-score_of[sample.id].value, sample.id))
-        winners = [sample for sample in ranked if score_of[sample.id].right]
-        for winner, loser in zip(winners, reversed(ranked), strict=False):
-            margin = score_of[winner.id].value - score_of[loser.id].value
-            if margin < max(config.margin, 1e-9):
-                break
-            pairs.append(Pair(winner.id, loser.id, winner.label, margin))
-    used: set[str] = set()
-    unique = []
-    for pair in pairs:
-        if not {pair.winner, pair.loser} & used:
-            unique.append(pair)
-            used |= {pair.winner, pair.loser}
-    kept: list[Pair] = []
-    for own in by_label(unique).values():
-        kept += sorted(own, key=lambda pair: -pair.margin)[: config.pairs]
-    return kept
-
-
-Item = TypeVar("Item")
-
-
-def hold_out(items: Sequence[Item], share: float, *keys: int | str) -> tuple[list[Item], list[Item]]:
-    """Split items at random into (kept, held out); at least one is held out where there are two or more."""
-    count = min(len(items) - 1, max(1, round(share * len(items)))) if len(items) > 1 and share > 0 else 0
-    chosen = set(numpy_rng(*keys).permutation(len(items))[:count].tolist())
-    return [x for i, x in enumerate(items) if i not in chosen], [x for i, x in enumerate(items) if i in chosen]

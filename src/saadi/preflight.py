@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shutil
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ import torch
 
 from saadi.alignment.objectives import OBJECTIVES
 from saadi.config import RunConfig
-from saadi.critics.architectures import architecture
+from saadi.critics.architectures import architecture, penultimate
 from saadi.critics.tasks import TASKS
 from saadi.data.load import list_frames
 from saadi.diffusion.base import prompt_table
@@ -20,6 +21,8 @@ from saadi.diffusion.stages import open_start
 from saadi.errors import BadInput
 from saadi.evaluation.fidelity import NEIGHBOURS
 from saadi.foundation import foundation_folder
+from saadi.pairing import PAIRINGS
+from saadi.penalties import PENALTIES
 from saadi.plan import disk_bytes
 from saadi.preferences import CRITERIA
 from saadi.records import Frame, LabelSpace
@@ -34,7 +37,7 @@ def preflight(config: RunConfig, folder: Path) -> None:
 
     Data and base model are left out where the base is finished: resuming needs them no more. Raises `BadInput`.
     """
-    _check_criterion(config)
+    _check_preferences(config)
     _known("alignment.objective", config.alignment.objective, OBJECTIVES)
     device_of(config)
     foundation_folder()
@@ -46,6 +49,7 @@ def preflight(config: RunConfig, folder: Path) -> None:
     for model in dict.fromkeys(models.values()):
         where = next(key for key, name in models.items() if name == model)
         _check_network(f"{where}.model", model, config.data.size, dense=TASKS[config.task].dense)
+    _check_gradients(config)
     _check_judge(models)
     _check_mixing(config)
     if (folder / "base" / MANIFEST).is_file():
@@ -81,16 +85,36 @@ def _check_mixing(config: RunConfig) -> None:
 
 def _known(field: str, name: str, registry: Mapping[str, object]) -> None:
     if name not in registry:
-        raise BadInput(f"{field}: unknown {name!r}; one of {', '.join(sorted(registry))}")
+        near = difflib.get_close_matches(name, registry, 1)
+        hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(sorted(registry))}"
+        raise BadInput(f"{field}: unknown {name!r}; {hint}")
 
 
-def _check_criterion(config: RunConfig) -> None:
-    """A criterion of the task."""
+def _check_preferences(config: RunConfig) -> None:
+    """Penalties and a rule of pairing that exist, and a criterion of the task."""
+    for name in config.preferences.penalties:
+        _known("preferences.penalties", name, PENALTIES)
+    _known("preferences.pairing", config.preferences.pairing, PAIRINGS)
     name = config.preferences.criterion
     _known("preferences.criterion", name, CRITERIA)
     if CRITERIA[name].task != config.task:
         fitting = ", ".join(sorted(key for key, one in CRITERIA.items() if one.task == config.task))
         raise BadInput(f"preferences.criterion: {name} is for {CRITERIA[name].task}; for {config.task}: {fitting}")
+
+
+def _check_gradients(config: RunConfig) -> None:
+    """For a criterion of gradients: one member of a fold, with a last layer that is known."""
+    name, critic = config.preferences.criterion, config.critic
+    if not CRITERIA[name].gradients:
+        return
+    if critic.copies > 1:
+        raise BadInput(f"critic.copies: {critic.copies}; {name} is of one member's last layer: set it to 1")
+    net = architecture(critic.classifier.model).build(2).eval()
+    try:
+        with torch.no_grad():
+            penultimate(net, torch.zeros(2, 3, config.data.size, config.data.size))
+    except BadInput as error:
+        raise BadInput(f"preferences.criterion: {name}: {critic.classifier.model}: {error}") from None
 
 
 def _check_network(field: str, name: str, size: int, *, dense: bool) -> None:

@@ -18,7 +18,8 @@ from saadi.config import PreferenceConfig
 from saadi.critics.crossfit import deal_folds
 from saadi.diffusion.objective import Schedule, epsilon_errors, noised, stratified_timesteps, target
 from saadi.diffusion.presets import PROMPT_TOKENS, build_tokenizer
-from saadi.preferences import critic_loss, hold_out, logit_margin, make_pairs
+from saadi.pairing import hold_out, make_pairs
+from saadi.preferences import critic_loss, logit_margin
 from saadi.records import Condition, Sample, Score
 from saadi.seeds import numpy_rng
 from saadi.training import Recipe

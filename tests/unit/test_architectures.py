@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from timm.models import save_for_hf
 from torch import nn
 
-from saadi.critics.architectures import architecture
+from saadi.critics.architectures import architecture, penultimate
 from saadi.critics.networks import SmallCNN, SmallUNet
 from saadi.errors import BadInput
 from saadi.foundation import backbone_path, foundation_folder
@@ -274,3 +274,18 @@ def test_checkpoint_of_which_nothing_fits_is_bad_input(checkpoint: tuple[Path, n
     save_file({"other": torch.zeros(1)}, folder / "model.safetensors")
     with pytest.raises(BadInput, match="none of the weights fit test_resnet"):
         architecture(str(folder)).build(2)
+
+
+@pytest.mark.parametrize("name", ["small-cnn", "test_resnet", "test_vit"])
+def test_a_classifiers_logits_are_its_last_layer_of_what_it_says_that_sees(name: str) -> None:
+    net = architecture(name).build(3).eval()
+    side = 160 if name == "test_vit" else 32
+    x = torch.randn(2, 3, side, side)
+    last = net.head if isinstance(net, SmallCNN) else net.get_classifier()  # type: ignore[operator]
+    torch.testing.assert_close(last(penultimate(net, x)), net(x))
+
+
+def test_a_module_that_does_not_tell_what_its_last_layer_sees_is_bad_input() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    with pytest.raises(BadInput, match=r"^Sequential does not tell what its last layer sees; give it embed\(images\)"):
+        penultimate(net, torch.zeros(1, 3, 2, 2))

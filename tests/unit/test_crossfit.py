@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from saadi.config import ClassifierConfig, CriticConfig, DataConfig, PhantomConfig, RunConfig
+from saadi.config import ClassifierConfig, CriticConfig, DataConfig, PhantomConfig, PreferenceConfig, RunConfig
 from saadi.critics.crossfit import CrossFitted, deal_folds, fit_member, fit_temperature
 from saadi.critics.downstream import Labelled, Network
 from saadi.critics.networks import SmallCNN
@@ -21,8 +21,8 @@ from saadi.data import Dataset
 from saadi.errors import Interrupted
 from saadi.evaluation.metrics import balanced_accuracy, confusion
 from saadi.features import Embedder
-from saadi.preferences import critic_loss, presence_loss
-from saadi.records import IGNORE, Frame, LabelSpace
+from saadi.preferences import critic_loss, influence, mean_gradient, presence_loss
+from saadi.records import IGNORE, Condition, Frame, LabelSpace
 from saadi.store import Run
 
 
@@ -229,3 +229,31 @@ def test_maps_are_judged_by_the_member_that_never_saw_the_group_too() -> None:
     logits = critic.judge(images(3), np.array(["anna", "ben", "anna"]))
     assert logits.shape == (3, 2, 8, 8)
     np.testing.assert_array_equal(logits[:, 1, 3, 3], [20, 0, 20])
+
+
+def test_several_members_of_a_fold_judge_by_the_mean_of_their_logits() -> None:
+    critic = CrossFitted(tuple(member(k) for k in range(4)), {"anna": 0, "ben": 1}, copies=2)
+    assert [[says.net.number for says in critic.unseeing(fold)] for fold in (0, 1)] == [[0, 2], [1, 3]]
+    np.testing.assert_array_equal(critic.judge(images(2), np.array(["ben", "anna"])), [[2, 20], [1, 10]])
+
+
+def test_influence_is_measured_on_images_of_the_groups_that_the_judging_member_never_saw() -> None:
+    torch.manual_seed(0)
+    members = tuple(network(SmallCNN(2).eval()) for _ in range(2))
+    shown = (("hook", "anna"), ("clip", "anna"), ("hook", "ben"), ("clip", "ben"))
+    frames = tuple(Frame(f"{i}", (label,), group, "train") for i, (label, group) in enumerate(shown))
+    pictures = np.stack([mirror_pair(key) for key in range(4)])
+    train = Dataset(LabelSpace(("hook", "clip")), frames, pictures)
+    config = RunConfig(preferences=PreferenceConfig(criterion="influence"))
+    critic = Critic(CrossFitted(members, {"anna": 0, "ben": 1}), member(2), Pixels(SmallCNN(2)), train, config)
+    towards = []
+    for one, own in zip(members, (slice(0, 2), slice(2, 4)), strict=True):
+        towards.append(mean_gradient(one.logits(pictures[own]), train.labels[own], one.features(pictures[own])))
+    for found, expected in zip(critic.held_out_gradients, towards, strict=True):
+        np.testing.assert_allclose(found, expected)
+    samples, asked = pictures[:2] // 2, [Condition.of("hook"), Condition.of("clip")]
+    values = [one.value for one in critic.verdicts(samples, asked, None, np.array(["ben", "anna"]))]
+    for value, i, fold in zip(values, (0, 1), (1, 0), strict=True):
+        one, image = members[fold], samples[i : i + 1]
+        expected = influence(one.logits(image), np.array([i]), one.features(image), towards[fold])
+        assert value == pytest.approx(float(expected[0]))

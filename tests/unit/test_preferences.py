@@ -1,4 +1,4 @@
-"""Criteria against their closed forms, and what a preference pair may be."""
+"""Criteria against their closed forms."""
 
 from __future__ import annotations
 
@@ -6,41 +6,29 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from saadi.config import PreferenceConfig
 from saadi.errors import BadInput
 from saadi.preferences import (
     CRITERIA,
     criterion,
     critic_loss,
-    hold_out,
+    influence,
+    learnability,
     log_softmax,
     logit_margin,
-    make_pairs,
+    mean_gradient,
     region_dice,
     region_iou,
     rivals,
     score,
 )
-from saadi.records import IGNORE, Condition, Pair, Sample, Score
+from saadi.records import IGNORE
 
 LOGITS = np.array([[2.0, 0.0, 0.0], [0.0, 1.0, 3.0], [0.0, 0.0, 0.0]])
 LABELS = np.array([0, 1, 2])
-
-
-def sample(name: str, label: str = "hook") -> Sample:
-    return Sample(name, Condition.of(label), 1, 0, f"{name}.png")
-
-
-def judged(values: dict[str, float], right: str = "") -> tuple[list[Sample], list[Score]]:
-    """Samples named by one letter each; those in `right` are right."""
-    scores = [Score(name, "critic-loss", value, name in right, {}) for name, value in values.items()]
-    return [sample(name) for name in values], scores
-
-
-def config(pairs: int = 9, margin: float = 0.0) -> PreferenceConfig:
-    return PreferenceConfig(pairs=pairs, margin=margin)
 
 
 def test_critic_loss_is_minus_the_cross_entropy_on_the_intended_label() -> None:
@@ -84,7 +72,10 @@ def test_right_does_not_depend_on_the_criterion() -> None:
 
 
 def test_unknown_criterion_is_bad_input_that_names_the_known_ones() -> None:
-    with pytest.raises(BadInput, match=r"^preferences.criterion: unknown 'taste'; one of critic-loss, margin, pres"):
+    with pytest.raises(
+        BadInput,
+        match=r"^preferences.criterion: unknown .taste.; one of critic-loss, influence, learn",
+    ):
         score("taste", [], LOGITS, LABELS)
 
 
@@ -163,45 +154,54 @@ def test_a_set_is_right_when_all_of_it_is_seen_and_nothing_else() -> None:
     assert scores[3].parts["seen_probability"] == pytest.approx(1 / (1 + math.e))
 
 
-def test_best_right_one_beats_the_worst_the_next_the_next_worst() -> None:
-    samples, scores = judged({"a": 5, "b": 4, "c": 3, "d": 2, "e": 1}, right="abc")
-    pairs = make_pairs(samples, scores, config())
-    assert pairs == [Pair("a", "e", "hook", 4), Pair("b", "d", "hook", 2)]
+# Learnability and influence
 
 
-def test_the_better_of_two_wrong_ones_is_no_winner() -> None:
-    samples, scores = judged({"a": 5, "b": 4, "c": 1}, right="b")
-    assert make_pairs(samples, scores, config()) == [Pair("b", "c", "hook", 3)]
-    assert make_pairs(*judged({"a": 5, "b": 1}), config()) == []
+def test_learnability_is_a_right_ones_entropy_and_a_wrong_ones_log_probability() -> None:
+    sure, unsure = [9.0, 0.0, 0.0], [0.2, 0.0, 0.0]
+    logits, labels = np.array([sure, unsure, [0.0, 1.0, 3.0], [0.0, 0.0, 0.0]]), np.array([0, 0, 1, 2])
+    found = learnability(logits, labels)
+    p = np.exp(0.2) / (np.exp(0.2) + 2)
+    q = (1 - p) / 2
+    assert found[1] == pytest.approx(-p * math.log(p) - 2 * q * math.log(q))
+    assert found[0] == pytest.approx(0, abs=3e-3)
+    np.testing.assert_allclose(found[2:], critic_loss(logits, labels)[2:])
+    assert found[1] > found[0] > found[3] > found[2]  # right but hard, right, a tie, wrong
 
 
-def test_a_right_image_may_lose_to_a_clearly_better_one() -> None:
-    assert make_pairs(*judged({"a": 5, "b": 1}, right="ab"), config()) == [Pair("a", "b", "hook", 4)]
+def gradient_of(net: nn.Linear, features: NDArray[np.float64], labels: NDArray[np.int64]) -> Tensor:
+    """The gradient [C, D] of the mean cross-entropy, by autograd."""
+    loss = nn.functional.cross_entropy(net(torch.from_numpy(features)), torch.from_numpy(labels))
+    (gradient,) = torch.autograd.grad(loss, [net.weight])
+    return gradient
 
 
-def test_margin_and_number_are_respected() -> None:
-    values = {"a": 5.0, "b": 4.0, "c": 2.5, "d": 1.0}
-    assert len(make_pairs(*judged(values, right="ab"), config(margin=2))) == 1
-    assert len(make_pairs(*judged(values, right="ab"), config(margin=1.5))) == 2
-    assert len(make_pairs(*judged(values, right="ab"), config(pairs=1))) == 1
-    assert make_pairs(*judged({"a": 1.0, "b": 1.0}, right="ab"), config(margin=0)) == []
+def test_influence_is_the_cosine_of_the_last_layers_gradients() -> None:
+    rng, net = np.random.default_rng(0), nn.Linear(5, 3).double()
+    features, labels = rng.normal(size=(6, 5)), rng.integers(0, 3, 6)
+    with torch.no_grad():
+        logits = net(torch.from_numpy(features)).numpy()
+    real = gradient_of(net, features[2:], labels[2:])
+    towards = mean_gradient(logits[2:], labels[2:], features[2:])
+    np.testing.assert_allclose(towards, real.numpy())
+    own = [gradient_of(net, features[i : i + 1], labels[i : i + 1]) for i in range(2)]
+    expected = [float((one * real).sum() / one.norm() / real.norm()) for one in own]
+    np.testing.assert_allclose(influence(logits[:2], labels[:2], features[:2], towards), expected)
 
 
-def test_pairs_are_made_within_a_class() -> None:
-    samples = [sample("a"), sample("b", "scissors"), sample("c"), sample("d", "scissors")]
-    scores = [Score(name, "critic-loss", value, True, {}) for name, value in zip("abcd", (9, 8, 2, 1), strict=True)]
-    pairs = make_pairs(samples, scores, config())
-    assert pairs == [Pair("a", "c", "hook", 7), Pair("b", "d", "scissors", 7)]
+def test_the_product_of_two_gradients_is_that_of_residuals_times_that_of_features() -> None:
+    logits, labels, features = LOGITS[:2], LABELS[:2], np.array([[1.0, 2.0], [3.0, -1.0]])
+    residuals = np.exp(log_softmax(logits)) - np.eye(3)[labels]
+    product = (residuals[0] @ residuals[1]) * (features[0] @ features[1])
+    lengths = np.prod(np.linalg.norm(residuals, axis=1)) * np.prod(np.linalg.norm(features, axis=1))
+    towards = mean_gradient(logits[1:], labels[1:], features[1:])
+    assert influence(logits[:1], labels[:1], features[:1], towards) == pytest.approx(product / lengths)
 
 
-def test_hold_out_keeps_at_least_one_on_each_side() -> None:
-    assert hold_out([], 0.5, 0) == ([], [])
-    assert hold_out([1], 0.5, 0) == ([1], [])
-    assert hold_out([1, 2], 0.0, 0) == ([1, 2], [])
-    for share in (0.01, 0.5, 1.0):
-        kept, held = hold_out([1, 2], share, "key")
-        assert (len(kept), len(held)) == (1, 1)
-    kept, held = hold_out(list(range(20)), 0.2, "key")
-    assert len(held) == 4
-    assert (kept, held) == hold_out(list(range(20)), 0.2, "key")
-    assert held != hold_out(list(range(20)), 0.2, "another key")[1]
+def test_a_sample_or_a_world_without_a_gradient_has_no_influence() -> None:
+    logits, labels, towards = np.array([[800.0, 0.0]]), np.array([0]), np.ones((2, 2))
+    assert influence(logits, labels, np.ones((1, 2)), towards).tolist() == [0]
+    assert influence(np.zeros((1, 2)), labels, np.ones((1, 2)), 0 * towards).tolist() == [0]
+    (scored,) = score("influence", ["a"], logits, labels, gradients=(np.ones((1, 2)), towards))
+    assert scored.value == 0
+    assert scored.right

@@ -13,7 +13,7 @@ import saadi
 SOURCE = Path(saadi.__file__).parent
 FLOORS = (
     # Metrics are pure functions of arrays: what critics are trained and calibrated by, they are measured by, too.
-    "errors seeds records config reference training progress runtime store preferences workers "
+    "errors seeds records config reference training progress runtime store preferences pairing penalties workers "
     "evaluation.metrics evaluation.maps evaluation.presence",
     "worlds",
     "foundation data",

@@ -22,7 +22,8 @@ from saadi.diffusion.lora import add_adapter, save_adapter
 from saadi.diffusion.objective import Clean
 from saadi.diffusion.painting import read_images, read_masks
 from saadi.diffusion.stages import model_at
-from saadi.preferences import hold_out, taken_for
+from saadi.pairing import hold_out
+from saadi.preferences import taken_for
 from saadi.records import Condition, Pair, Sample, Score, write_atomic
 from saadi.seeds import seed_of
 from saadi.store import Run

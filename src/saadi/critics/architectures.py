@@ -15,7 +15,7 @@ import timm
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from torch import nn
+from torch import Tensor, nn
 
 from saadi.critics.networks import SmallCNN, SmallUNet
 from saadi.errors import BadInput
@@ -167,6 +167,21 @@ def _hint(given: str, known: Collection[str]) -> str:
     """The names that are nearest, or nothing."""
     near = difflib.get_close_matches(given, known, 3, 0.5)
     return f"; did you mean {', '.join(near)}?" if near else ""
+
+
+def penultimate(net: nn.Module, x: Tensor) -> Tensor:
+    """What a classifier's last layer sees, [N, D], of images [N, 3, H, W]: of timm's models, or by the module's own
+    `embed`. Raises `BadInput` where it has neither."""
+    body, head, embed = (getattr(net, name, None) for name in ("forward_features", "forward_head", "embed"))
+    made: object = None
+    if callable(body) and callable(head):
+        made = head(body(x), pre_logits=True)
+    elif callable(embed):
+        made = embed(x)
+    if not isinstance(made, Tensor) or made.ndim != 2 or len(made) != len(x):
+        kind = type(net).__name__
+        raise BadInput(f"{kind} does not tell what its last layer sees; give it embed(images), features [N, D]")
+    return made
 
 
 Build = Callable[[int], nn.Module]

@@ -63,33 +63,49 @@ def fit_temperature(
 
 @dataclass(frozen=True)
 class CrossFitted:
-    """Members and the fold each training group was dealt to; member k has not seen fold k."""
+    """Members and the fold each training group was dealt to; of K folds, member k has not seen fold k modulo K.
+
+    `copies`: members of each fold, K each of them.
+    """
 
     members: tuple[Network, ...]
     fold_of_group: dict[str, int]
+    copies: int = 1
+
+    @property
+    def folds(self) -> int:
+        return len(self.members) // self.copies
+
+    def unseeing(self, fold: int) -> tuple[Network, ...]:
+        """The members that never saw `fold`."""
+        return self.members[fold :: self.folds]
 
     def verdicts(
         self, images: NDArray[np.uint8], nearest_groups: NDArray[np.str_]
     ) -> Iterator[tuple[NDArray[np.int64], Logits]]:
         """Calibrated logits, each image's by the member that never saw `nearest_groups[n]`, with the rows of `images`
-        they belong to; batch by batch, since those of every pixel of many images are a lot of memory."""
-        for rows, member in self._turns(nearest_groups):
-            for piece, logits in member.pieces(images[rows]):
-                yield rows[piece], logits
+        they belong to, of one fold; batch by batch, since those of every pixel of many images are a lot of memory.
 
-    def _turns(self, nearest_groups: NDArray[np.str_]) -> Iterator[tuple[NDArray[np.int64], Network]]:
-        """Each member and the rows that are its to judge."""
+        Where several never saw it, the mean of their logits: classes on which they differ come out less likely.
+        """
+        for rows, members in self._turns(nearest_groups):
+            for pieces in zip(*(member.pieces(images[rows]) for member in members), strict=True):
+                yield rows[pieces[0][0]], np.mean([logits for _, logits in pieces], 0)
+
+    def _turns(self, nearest_groups: NDArray[np.str_]) -> Iterator[tuple[NDArray[np.int64], tuple[Network, ...]]]:
+        """The rows of each fold and the members that are to judge them."""
         folds = np.array([self.fold_of_group[group] for group in nearest_groups])
-        for fold, member in enumerate(self.members):
-            yield np.flatnonzero(folds == fold), member
+        for fold in range(self.folds):
+            yield np.flatnonzero(folds == fold), self.unseeing(fold)
 
     def saliency(
         self, images: NDArray[np.uint8], targets: Targets, nearest_groups: NDArray[np.str_]
     ) -> NDArray[np.float32]:
-        """How much each pixel of images [N, S, S, 3] moves the loss of the member that judges it, [N, S, S]."""
+        """How much each pixel of images [N, S, S, 3] moves the loss of the members that judge it, [N, S, S], on
+        average."""
         found = np.zeros(images.shape[:3], np.float32)
-        for rows, member in self._turns(nearest_groups):
-            found[rows] = member.saliency(images[rows], targets[rows])
+        for rows, members in self._turns(nearest_groups):
+            found[rows] = np.mean([member.saliency(images[rows], targets[rows]) for member in members], 0)
         return found
 
     def judge(self, images: NDArray[np.uint8], nearest_groups: NDArray[np.str_]) -> Logits:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from saadi.config import ClassifierConfig
-from saadi.critics.architectures import architecture
+from saadi.critics.architectures import architecture, penultimate
 from saadi.critics.tasks import Downstream, Logits, Targets
 from saadi.diffusion.base import sampling_probabilities
 from saadi.evaluation.metrics import mean_score, point
@@ -76,6 +76,15 @@ class Network:
                 (slope,) = torch.autograd.grad(torch.stack(losses).sum(), x)
             found[rows] = slope.abs().sum(1).cpu().numpy()
         return found
+
+    def features(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """What a classifier's last layer sees, [N, D], of images. Raises `BadInput` where it does not say."""
+        found = []
+        for start in range(0, len(images), _PREDICT_BATCH):
+            with evaluating(self.net):
+                x = _tensor(images[start : start + _PREDICT_BATCH]).to(self.mean.device)
+                found.append(penultimate(self.net, (x - self.mean) / self.std).double().cpu().numpy())
+        return np.concatenate(found)
 
     def logits(self, images: NDArray[np.uint8]) -> Logits:
         """Calibrated logits [N, C] of images [N, S, S, 3]; of dense tasks [N, C, S, S], a lot of memory."""

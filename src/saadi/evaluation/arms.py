@@ -95,7 +95,7 @@ def final_set(
     config = run.config
     settings = [
         *(budget, per_class, config.sampling.model_dump(mode="json"), config.layouts.model_dump(mode="json")),
-        *(config.preferences.criterion, list(sampler.adapters)),
+        *(config.preferences.criterion, config.preferences.penalties, list(sampler.adapters)),
     ]
     stages = ["critic", *inputs] if picks else inputs
     folder = run.stage(f"evaluation/sets/{name}", make, settings=settings, inputs=stages)

@@ -1,0 +1,171 @@
+"""Stage 2: which of two samples of one condition is preferred. Rules of pairing are pure functions of scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from saadi.config import PreferenceConfig
+from saadi.errors import BadInput
+from saadi.records import Pair, Sample, Score, by_condition, by_label
+from saadi.seeds import numpy_rng
+
+_LEAST = 1e-9
+"""A pair differs by more than rounding, whatever margin is asked for."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a rule of pairing sees: samples with their scores by id, and what is asked of pairs.
+
+    `margin`: the least difference within a pair, above 0. `budget`: the most pairs of a class, by label. `seed`: of
+    rules that draw.
+    """
+
+    samples: Sequence[Sample]
+    score_of: Mapping[str, Score]
+    margin: float
+    budget: Mapping[str, int]
+    seed: int
+
+    def conditions(self) -> Iterator[list[Sample]]:
+        """The samples of each condition, best first; ties by id, so that the order they come in changes nothing."""
+        for members in by_condition(self.samples).values():
+            yield sorted(members, key=lambda sample: (-self.score_of[sample.id].value, sample.id))
+
+    def right(self, ranked: Sequence[Sample]) -> list[Sample]:
+        """Those that the critic sees what was asked for in: nothing else may win."""
+        return [sample for sample in ranked if self.score_of[sample.id].right]
+
+    def pair(self, winner: Sample, loser: Sample) -> Pair:
+        """A preference, and by how much the winner's score exceeds the loser's."""
+        margin = self.score_of[winner.id].value - self.score_of[loser.id].value
+        return Pair(winner.id, loser.id, winner.label, margin)
+
+    def shuffled(self, ranked: Sequence[Sample]) -> list[Sample]:
+        """The samples of a condition in a random order, always the same."""
+        rng = numpy_rng(self.seed, "pairing", ranked[0].condition.id, ranked[0].round)
+        return [ranked[i] for i in rng.permutation(len(ranked))]
+
+    def widest(self, pairs: Sequence[Pair]) -> list[Pair]:
+        """Of each class as many pairs as its budget allows, those with the widest margins."""
+        kept: list[Pair] = []
+        for label, own in by_label(pairs).items():
+            kept += sorted(own, key=lambda pair: -pair.margin)[: self.budget[label]]
+        return kept
+
+
+Rule = Callable[[Judged], list[Pair]]
+PAIRINGS: dict[str, Rule] = {}
+
+
+def pairing(name: str) -> Callable[[Rule], Rule]:
+    """Register a rule under the name the configuration uses."""
+
+    def register(function: Rule) -> Rule:
+        PAIRINGS[name] = function
+        return function
+
+    return register
+
+
+@pairing("best-worst")
+def best_worst(judged: Judged) -> list[Pair]:
+    """The i-th best right sample of a condition beats its i-th worst sample."""
+    pairs: list[Pair] = []
+    for ranked in judged.conditions():
+        # No image is in two: winners come down from the top, losers up from the bottom, and a margin parts them.
+        for winner, loser in zip(judged.right(ranked), reversed(ranked), strict=False):
+            pair = judged.pair(winner, loser)
+            if pair.margin < judged.margin:
+                break
+            pairs.append(pair)
+    return judged.widest(pairs)
+
+
+@pairing("best-random")
+def best_random(judged: Judged) -> list[Pair]:
+    """The best right sample of a condition beats any other that is worse by the margin, drawn at random; then the next.
+
+    A loser is seldom an extreme one, so what is learnt is less how a hopeless image looks.
+    """
+    pairs: list[Pair] = []
+    for ranked in judged.conditions():
+        used: set[str] = set()
+        order = judged.shuffled(ranked)
+        for winner in judged.right(ranked):
+            free = [loser for loser in order if loser.id not in used] if winner.id not in used else []
+            worse = (pair for pair in (judged.pair(winner, loser) for loser in free) if pair.margin >= judged.margin)
+            if found := next(worse, None):
+                pairs.append(found)
+                used |= {found.winner, found.loser}
+    return judged.widest(pairs)
+
+
+@pairing("random")
+def random_pairs(judged: Judged) -> list[Pair]:
+    """A control, never for use: as many pairs of each condition as `best_worst` has, of any two samples, either first.
+
+    What it gains is what fine-tuning on one's own samples does, whatever they show. Margins may be negative.
+    """
+    wanted: dict[str, int] = {}
+    condition_of = {sample.id: sample.condition.id for sample in judged.samples}
+    for pair in best_worst(judged):
+        wanted[condition_of[pair.winner]] = wanted.get(condition_of[pair.winner], 0) + 1
+    pairs: list[Pair] = []
+    for ranked in judged.conditions():
+        order = judged.shuffled(ranked)[: 2 * wanted.get(ranked[0].condition.id, 0)]
+        pairs += [judged.pair(first, second) for first, second in zip(order[::2], order[1::2], strict=True)]
+    return pairs
+
+
+@pairing("reversed")
+def reversed_pairs(judged: Judged) -> list[Pair]:
+    """A control, never for use: the pairs of `best_worst` with winner and loser exchanged. Margins are negative.
+
+    If preferences matter, it does harm.
+    """
+    return [Pair(pair.loser, pair.winner, pair.label, -pair.margin) for pair in best_worst(judged)]
+
+
+def budgets(counts: Mapping[str, int], config: PreferenceConfig) -> dict[str, int]:
+    """The most pairs of each class, from its number of training images n_c: more for rare ones.
+
+    `config.pairs` times (n_max / n_c) ^ `config.rare_power`, `config.rare_cap` times `config.pairs` at most.
+    """
+    most = max(counts.values())
+    return {
+        label: round(config.pairs * min((most / count) ** config.rare_power, config.rare_cap))
+        for label, count in counts.items()
+    }
+
+
+def make_pairs(
+    samples: Sequence[Sample],
+    scores: Sequence[Score],
+    config: PreferenceConfig,
+    budget: Mapping[str, int] | None = None,
+    seed: int = 0,
+) -> list[Pair]:
+    """Preference pairs within each condition, by the rule `config.pairing`.
+
+    A winner must be right in absolute terms. A pair needs a margin of `config.margin` or more. No image is in two. Of a
+    class's pairs the `budget` with the widest margins are kept; without one, `config.pairs` of every class. The
+    controls keep to the number of pairs alone. Raises `BadInput` for an unknown rule.
+    """
+    if config.pairing not in PAIRINGS:
+        raise BadInput(f"preferences.pairing: unknown {config.pairing!r}; one of {', '.join(sorted(PAIRINGS))}")
+    budget = budget or {sample.label: config.pairs for sample in samples}
+    margin = max(config.margin, _LEAST)
+    return PAIRINGS[config.pairing](Judged(samples, {one.sample: one for one in scores}, margin, budget, seed))
+
+
+Item = TypeVar("Item")
+
+
+def hold_out(items: Sequence[Item], share: float, *keys: int | str) -> tuple[list[Item], list[Item]]:
+    """Split items at random into (kept, held out); at least one is held out where there are two or more."""
+    count = min(len(items) - 1, max(1, round(share * len(items)))) if len(items) > 1 and share > 0 else 0
+    chosen = set(numpy_rng(*keys).permutation(len(items))[:count].tolist())
+    return [x for i, x in enumerate(items) if i not in chosen], [x for i, x in enumerate(items) if i in chosen]
