@@ -27,8 +27,8 @@ HAS = "has_"
 @dataclass(frozen=True)
 class Scan:
     """What a data folder says it holds. `problems`: one line each; `frames`: those whose files exist, `absent`: the
-    others; `classes`: how to read the masks of segmentation, which alone know the labels of its frames; `window`: what is
-    used of each image, where that is not all of it."""
+    others; `classes`: how to read the masks of segmentation, which alone know the labels of its frames; `window`: what
+    is used of each image, where that is not all of it."""
 
     frames: tuple[Frame, ...] = ()
     problems: tuple[str, ...] = ()

@@ -24,7 +24,7 @@ HALF = 127
 
 
 def _plain(path: Path) -> Pixels:
-    """Grey values or palette indices [H, W], or RGB [H, W, 3]; an alpha channel says nothing of classes and is dropped."""
+    """Grey values or palette indices [H, W], or RGB [H, W, 3]. Alpha says nothing of classes and is dropped."""
 
     def read(image: Image.Image) -> Pixels:
         image.load()

@@ -145,8 +145,6 @@ def scan_set(config: DataConfig, folder: Path, seed: int, task: Task) -> Scan:
     """
     chosen, view = find_view(config.set, task)
     names, table = _keep(view, config.leave_out)
-    if config.groups and chosen.patients:
-        raise BadInput(f"data.groups: {chosen.name} says its groups itself; leave the setting out")
     source = f"get {chosen.title} from {chosen.url}"
     if problem := check_folder(folder):
         return Scan(problems=(f"{problem}, which must hold {chosen.layout}; {source}",))
@@ -156,13 +154,15 @@ def scan_set(config: DataConfig, folder: Path, seed: int, task: Task) -> Scan:
         if not found:
             raise BadInput(f"expected {chosen.layout}, found {_holds(folder)}")
         if config.groups:
+            if chosen.patients or found[0].split:
+                raise BadInput("data.groups is set, but this set says its groups or split itself; leave the setting out")
             groups, problems = groups_from_pattern([one.file for one in found], config.groups)
             if problems:
                 return Scan(problems=tuple(problems))
             found = [replace(one, group=groups[one.file]) for one in found]
         found = _strided(found, config.every)
         masked = task == "segmentation"
-        found, more = (found, []) if masked else _labelled(found, root, names, table, task)
+        found, more = _labelled(found, root, names, table, task) if not masked else (found, [])
         splits, said = _split(chosen, found, names, seed)
     except BadInput as error:
         return Scan(problems=(f"{folder}: {error}; {source}",))
@@ -180,7 +180,5 @@ def scan_set(config: DataConfig, folder: Path, seed: int, task: Task) -> Scan:
         for one in found
     )
     space = table.space if masked and table else LabelSpace(names)
-    return Scan(
-        frames, (), (*notes, *more, *said), space, table if masked else None,
-        window=chosen.window,
-    )  # fmt: skip
+    said_all = (*notes, *more, *said)
+    return Scan(frames, (), said_all, space, table if masked else None, window=chosen.window)
