@@ -58,15 +58,14 @@ def cholec80(root: Path, videos: Iterable[int] = (1, 2, 33, 41)) -> None:
     """Frames count seconds from 1, labels frames of video from 0; the last frame is one more than the labels."""
     for video in videos:
         name = f"video{video:02d}"
-        for second in range(1, 10):
+        for second in range(1, 18):
             frame(root / f"frames/{name}/{name}_{second:06d}.png")
-        phases = [cholecystectomy.PHASES[at // 100] for at in range(8 * 25)]
+        phases = [cholecystectomy.PHASES[at // 25 % 7] for at in range(16 * 25)]
         for folder in ("phase_annotations", "tool_annotations"):
             (root / folder).mkdir(exist_ok=True)
         rows = [f"{at}\t{phase}" for at, phase in enumerate(phases)]
         (root / f"phase_annotations/{name}-phase.txt").write_text("Frame\tPhase\n" + "\n".join(rows) + "\n")
-        tools = ["\t".join([str(25 * at), "1", *(["0", "1"] * 3)[at % 2 :][:6]]) for at in range(8)]
-        tools = [line if line.count("\t") == 7 else line + "\t0" for line in tools]
+        tools = ["\t".join(map(str, (25 * at, *((at + tool) % 2 for tool in range(7))))) for at in range(16)]
         head = "\t".join(("Frame", *cholecystectomy.TOOLS))
         (root / f"tool_annotations/{name}-tool.txt").write_text("\n".join((head, *tools)) + "\n")
 
@@ -79,18 +78,16 @@ def cholect50(root: Path, videos: Iterable[int] = (1, 2, 8, 6, 111)) -> None:
         for place in range(6):
             frame(root / f"videos/VID{video:02d}/{place:06d}.png")
             ids = [] if place == 1 else range(15)
-            rows = [
-                [0, one % 6, 1, 0.1, 0.1, 0.2, 0.2, one % 10, one, 1, 0.1, 0.1, 0.2, 0.2, 0] for one in ids
-            ]
+            rows = [[0, one % 6, 1, 0.1, 0.1, 0.2, 0.2, one % 10, one, 1, 0.1, 0.1, 0.2, 0.2, 0] for one in ids]
             entries[str(place)] = rows or [[-1.0] * 15]
         (root / f"labels/VID{video:02d}.json").write_text(json.dumps({"annotations": entries}))
 
 
 def dsad(root: Path, patients: Iterable[int] = (1, 4, 3, 2)) -> None:
-    """Masks of 0 and 255, of one organ a file."""
-    half = stripes((0, 255))
+    """Masks of 0 and 255, of one organ a file; the third image of a patient does not show the organ."""
     for patient in patients:
-        for place in range(2):
+        for place in range(3):
+            half = stripes((0, 255 * (place < 2)))
             for organ in ("liver", "ureter"):
                 frame(root / f"{organ}/{patient:02d}/image{place:02d}.png")
                 mask(root / f"{organ}/{patient:02d}/mask{place:02d}.png", half)
@@ -107,8 +104,8 @@ ENDOVIS17_TOOLS = (
 )  # fmt: skip
 
 
-def endovis17(root: Path, sets: Iterable[int] = (1, 2, 4, 6), size: tuple[int, int] = (1920, 1080)) -> None:
-    """Frames with black borders, a folder of masks for each instrument, named in several ways."""
+def endovis17(root: Path, sets: Iterable[int] = (1, 2, 4, 6), size: tuple[int, int] = SIZE) -> None:
+    """A folder of masks for each instrument, named in several ways. In full size, 1920 x 1080, frames are cut."""
     for one in sets:
         folder = root / f"instrument_dataset_{one}"
         for place in range(2):
@@ -188,7 +185,8 @@ def kvasir_seg(root: Path, images: int = 20) -> None:
         frame(root / f"Kvasir-SEG/images/k{place}.jpg")
         path = root / f"Kvasir-SEG/masks/k{place}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(stripes((0, 255))).convert("RGB").save(path, quality=30)
+        edges = stripes((0, 255, 0, 255, 0))  # not where JPEG's blocks end
+        Image.fromarray(edges).convert("RGB").save(path, quality=30)
     for name, rows in (("train", range(images - 4)), ("val", range(images - 4, images))):
         (root / f"Kvasir-SEG/{name}.txt").write_text("\n".join(f"k{row}" for row in rows) + "\n")
 
