@@ -1,4 +1,4 @@
-"""Every public set, laid out as it is published: it is read, split as declared, and refused in one line if it is not."""
+"""Every public set, laid out as it is published: it is read, split as declared, and else refused in one line."""
 
 from __future__ import annotations
 

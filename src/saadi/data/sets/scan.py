@@ -155,9 +155,7 @@ def scan_set(config: DataConfig, folder: Path, seed: int, task: Task) -> Scan:
             raise BadInput(f"expected {chosen.layout}, found {_holds(folder)}")
         if config.groups:
             if chosen.patients or found[0].split:
-                raise BadInput(
-                    "data.groups is set, but this set says its groups or split itself; leave the setting out"
-                )
+                raise BadInput("data.groups: this set says its groups or split itself; leave the setting out")
             groups, problems = groups_from_pattern([one.file for one in found], config.groups)
             if problems:
                 return Scan(problems=tuple(problems))
