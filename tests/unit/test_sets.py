@@ -18,7 +18,7 @@ from saadi.data.sets.cholecystectomy import T50_TRAIN
 from saadi.data.sets.declare import number
 from saadi.data.sets.leaks import leak_warnings, shared_videos
 from saadi.errors import BadInput
-from saadi.records import SPLITS, Frame, Task
+from saadi.records import SPLITS, Frame, Split, Task
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 GROUPS = {
@@ -194,7 +194,10 @@ def test_check_finds_videos_that_other_sets_train_on(built: Callable[[str], Path
 
 def test_shared_videos_are_those_held_out_here_and_trained_on_there() -> None:
     chosen, cholec80, cholect50 = SETS["cholecseg8k"], SETS["cholec80"], SETS["cholect50"]
-    held = {"test": ("video12", "video20", "video48", "video55"), "val": ("video17", "video52")}
+    held: dict[Split, tuple[str, ...]] = {
+        "test": ("video12", "video20", "video48", "video55"),
+        "val": ("video17", "video52"),
+    }
     assert shared_videos(chosen, held, cholec80) == {"test": [12, 20], "val": [17]}
     assert shared_videos(chosen, held, cholect50) == {"test": [48], "val": [52]}
     in_both = chosen.videos & cholect50.videos
