@@ -193,7 +193,11 @@ CHOLECT50 = SurgicalSet(
     licence="CC BY-NC-SA 4.0, on request",
     citation="Nwoye et al., Rendezvous: attention mechanisms for the recognition of action triplets, MedIA 2022",
     url="https://github.com/CAMMA-public/cholect50",
-    unverified=("columns of the rows: from its data loader", "video numbers above 80 are not of Cholec80"),
+    unverified=(
+        "columns of the rows",
+        "names and order of instruments, verbs and targets",
+        "video numbers above 80 are not of Cholec80",
+    ),
     videos=frozenset({*T50_TRAIN, *T50_VAL, *T50_TEST}),
     usual=frozenset(T50_TRAIN),
 )
