@@ -144,6 +144,14 @@ def check(config: ConfigFile, assignments: Assignments = None, as_json: AsJson =
 
 
 @app.command()
+def datasets(as_json: AsJson = False) -> None:
+    """List the public sets that `data.source: set` reads: tasks, classes, split, licence, citation."""
+    from saadi.data.sets.catalogue import describe, render_sets
+
+    typer.echo(json.dumps(describe(), indent=1) if as_json else render_sets())
+
+
+@app.command()
 def status(run: RunFolder, as_json: AsJson = False) -> None:
     """Say which stages of a run are done, how long they took, and the result if there is one."""
     from saadi.inspection import render_status, run_status

@@ -42,13 +42,24 @@ class PhantomConfig(Part):
 class DataConfig(Part):
     """Where the labelled images come from."""
 
-    source: Literal["phantom", "table", "folders"] = Field(
-        "table", description="phantom: rendered; table: images + labels.csv; folders: one folder per class"
+    source: Literal["phantom", "table", "folders", "set"] = Field(
+        "table",
+        description="phantom: rendered; table: images + labels.csv; folders: one folder per class; set: a public set "
+        "as it is published, see data.set",
     )
-    path: Path | None = Field(None, description="the data folder (table, folders)")
+    path: Path | None = Field(None, description="the data folder (table, folders, set)")
+    set: str | None = Field(
+        None, description="set only: its name, or name/view, as `saadi datasets` lists them; without a view, the first"
+    )
+    every: Count = Field(1, description="set only: every n-th frame of a video or patient")
+    leave_out: tuple[str, ...] = Field(
+        (),
+        description="set only: classes left out; of masks their pixels are ignored, of one class an image its images",
+    )
     groups: str | None = Field(
         None,
-        description="folders only: a CSV (file,group[,split]) or a regular expression whose first group is the patient",
+        description="folders: a CSV (file,group[,split]) or a regular expression whose first group is the patient; "
+        "set: such an expression, for sets that name no patient",
     )
     size: int = Field(64, ge=32, multiple_of=8, description="side of the square images, pixels")
     square: Literal["pad", "crop"] = Field("pad", description="how an image becomes square: the same for all images")

@@ -77,7 +77,7 @@ def test_one_class_and_classes_that_are_not_trained() -> None:
     lacking = training_problems(SPACE, hooks, "here", "segmentation")
     assert lacking == [
         "here: class clip has no training images; move a group that shows it into train, "
-        "or map it to null in classes.json"
+        "or map it to null in classes.json, or of a set name it in data.leave_out"
     ]
 
 

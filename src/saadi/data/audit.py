@@ -19,9 +19,10 @@ from PIL import Image
 
 from saadi.config import DataConfig
 from saadi.data.audit_masks import MaskFacts, mask_facts, mask_warnings, pixel_shares
-from saadi.data.images import file_digest, open_rgb, summarise
+from saadi.data.images import cut, file_digest, open_rgb, summarise
 from saadi.data.load import WORKERS, data_folder, list_frames, scan_source
 from saadi.data.rules import class_warnings, duplicates, training_problems
+from saadi.data.sets.leaks import leak_warnings
 from saadi.errors import BadInput
 from saadi.records import SPLITS, Frame, Task
 
@@ -152,7 +153,7 @@ def audit(config: DataConfig, seed: int, task: Task) -> Audit:
 
     Errors: all that `load_dataset` refuses, and images with the same bytes in two splits. Warnings: the same bytes
     within a split, near-duplicates across splits, classes of which little will be known, crops whose shape tells the
-    class, and what `mask_warnings` finds.
+    class, videos that other sets train on, and what `mask_warnings` finds.
     """
     if config.source == "phantom":
         return _audit_phantom(config, seed, task)
@@ -166,6 +167,7 @@ def audit(config: DataConfig, seed: int, task: Task) -> Audit:
         path, facts, opened, mask, found = folder / frame.file, None, None, None, []
         try:
             image, note = open_rgb(path)
+            image = cut(image, scan.window)
             facts, opened = _facts(path, image, note), (path, image)
         except BadInput as error:
             found.append(str(error))
@@ -184,6 +186,8 @@ def audit(config: DataConfig, seed: int, task: Task) -> Audit:
         for frame, (_, mask, _) in zip(scan.frames, looks, strict=True)
     ]
     errors, warnings = list(scan.problems), class_warnings(scan.space, frames, task)
+    if config.source == "set":
+        warnings += leak_warnings(str(config.set), frames)
     if frames:
         errors += training_problems(scan.space, frames, str(folder), task)
     errors += [problem for _, _, found in looks for problem in found]

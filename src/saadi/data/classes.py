@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,11 +35,14 @@ def check_label(label: str) -> str | None:
 @dataclass(frozen=True)
 class ClassTable:
     """`names`: the classes, the background first. `values`: of each value in a mask, an id or, with `colours`,
-    0xRRGGBB, the class id or `IGNORE`."""
+    0xRRGGBB, the class id or `IGNORE`. `opener`: reads a mask that is not one plain PNG as values uint8 [H, W, K], ids
+    (K = 1) or RGB (K = 3); `listed`: what lists the values, for errors."""
 
     names: tuple[str, ...]
     values: dict[int, int]
     colours: bool = False
+    opener: Callable[[Path], NDArray[np.uint8]] | None = None
+    listed: str = "classes.json"
 
     @property
     def space(self) -> LabelSpace:

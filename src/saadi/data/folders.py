@@ -105,7 +105,8 @@ def _find(folder: Path) -> tuple[list[Found], list[str]]:
     return found, list(dict.fromkeys(problems))
 
 
-def _from_pattern(files: list[str], pattern: str) -> tuple[dict[str, str], list[str]]:
+def groups_from_pattern(files: list[str], pattern: str) -> tuple[dict[str, str], list[str]]:
+    """The patient of each file, by the first group of a regular expression searched in its path; and problems."""
     try:
         compiled = re.compile(pattern)
     except re.error as error:
@@ -168,7 +169,7 @@ def scan_folders(folder: Path, groups: str | None, seed: int) -> Scan:
     if groups.lower().endswith(".csv"):
         owner, given, more = _from_csv(files, folder / groups)
     else:
-        owner, more = _from_pattern(files, groups)
+        owner, more = groups_from_pattern(files, groups)
     problems += more
     problems += [
         f"{folder}: {file} lies in {split} but its row says {given[file]}; make them agree"

@@ -28,6 +28,8 @@ _ORIENTATION = 0x0112
 """The EXIF tag that says how the camera was held."""
 
 T = TypeVar("T")
+Window = tuple[int, int, int, int]
+"""Left, top, width and height of what is used of an image, pixels."""
 
 
 def find_outside(path: Path, root: Path) -> None:
@@ -112,6 +114,15 @@ def open_rgb(path: Path) -> tuple[Image.Image, str | None]:
 
     rgb, kind = open_checked(path, read)
     return rgb, None if kind == "RGB" else f"{kind} converted to RGB"
+
+
+def cut(image: Image.Image, window: Window | None) -> Image.Image:
+    """What lies in `window` of an image that is large enough to have it; others were cut before, and stay."""
+    if window is None:
+        return image
+    x, y, width, height = window
+    holds = image.width >= x + width and image.height >= y + height
+    return image.crop((x, y, x + width, y + height)) if holds else image
 
 
 def is_turned(path: Path) -> bool:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from saadi.config import DataConfig
 from saadi.data import Dataset
 from saadi.data.folders import scan_folders
-from saadi.data.images import file_digest, open_rgb, summarise, to_square
+from saadi.data.images import cut, file_digest, open_rgb, summarise, to_square
 from saadi.data.masks import read_mask, shown
 from saadi.data.phantom import LEAST, make_phantom, phantom_frames, phantom_space
 from saadi.data.rules import duplicates, group_problems, training_problems
+from saadi.data.sets.scan import scan_set
 from saadi.data.table import Scan, scan_table
 from saadi.errors import BadInput
 from saadi.records import Frame, LabelSpace, Split, Task
@@ -34,14 +35,17 @@ def data_folder(config: DataConfig) -> Path:
 
 
 def scan_source(config: DataConfig, seed: int, task: Task) -> Scan:
-    """What a source on disk (table, folders) says it holds, split as `data.val` and `data.test` ask, with all problems.
+    """What a source on disk (table, folders, set) says it holds, split as `data.val` and `data.test` ask; all problems.
 
-    No image or mask is opened, so the frames of segmentation have no labels yet. Raises `BadInput` if no path is set or
+    No image is opened, and no mask but of a set whose labels are carved from masks, so the frames of segmentation have
+    no labels yet. Raises `BadInput` if no path is set or
     the source does not serve the task.
     """
     folder = data_folder(config)
     if config.source == "table":
         scan, where = scan_table(folder, task), folder / "labels.csv"
+    elif config.source == "set":
+        scan, where = scan_set(config, folder, seed, task), folder
     elif task == "classification":
         scan, where = scan_folders(folder, config.groups, seed), folder
     else:
@@ -140,6 +144,7 @@ def load_dataset(
     def read(frame: Frame) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, str | None, str]:
         path = folder / frame.file
         image, note = open_rgb(path)
+        image = cut(image, scan.window)
         mask = None
         if table:
             mask = read_mask(folder / str(frame.mask), table, config.size, config.square, (path, image))

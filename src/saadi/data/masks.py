@@ -24,6 +24,7 @@ MOSTLY = 0.9
 """Values are called interpolated if this share of their pixels lies between those of neighbours."""
 
 NEAREST = "interpolated edges? resize masks with nearest neighbour"
+_FIX_OF_TABLE = "list them, null for pixels of which nothing is known"
 _SCALED = {"L;2": 85, "L;4": 17}
 """Pillow spreads grey of few bits over 0 .. 255, by these factors; the ids are what the file holds."""
 
@@ -47,8 +48,8 @@ class Mask:
 def open_mask(path: Path, table: ClassTable) -> Mask:
     """Read a PNG as what `table` lists: ids, which are grey values or palette indices, or colours.
 
-    Turned by its own EXIF, as images are. Raises `BadInput`: what `open_checked` refuses, any format but PNG, 16-bit
-    values, colours where ids are listed, transparent pixels.
+    A table with an `opener` is read by that. Turned by its own EXIF, as images are. Raises `BadInput`: what
+    `open_checked` refuses, any format but PNG, 16-bit values, colours where ids are listed, transparent pixels.
     """
 
     def read(image: Image.Image) -> NDArray[np.uint8]:
@@ -75,7 +76,7 @@ def open_mask(path: Path, table: ClassTable) -> Mask:
             )
         return np.asarray(upright).astype(np.uint8)[..., None] // np.uint8(_SCALED.get(raw, 1))
 
-    channels = open_checked(path, read)
+    channels = table.opener(path) if table.opener else open_checked(path, read)
     values: NDArray[np.integer] = channels[..., 0]
     if table.colours:
         red, green, blue = np.moveaxis(channels.astype(np.uint32), 2, 0)
@@ -104,8 +105,8 @@ def unknown_values(path: Path, mask: Mask, table: ClassTable) -> str | None:
     shown = ", ".join(table.say(int(value)) for value in values[np.argsort(-counts, kind="stable")[:3]])
     more = f" and {len(values) - 3} more" if len(values) > 3 else ""
     blurred = between(mask.channels)[unknown].mean() >= MOSTLY
-    fix = NEAREST if blurred else "list them, null for pixels of which nothing is known"
-    return f"{path}: {counts.sum()} pixels of {shown}{more}, which classes.json does not list; {fix}"
+    fix = NEAREST if blurred else _FIX_OF_TABLE if table.opener is None else "are these the masks of this set?"
+    return f"{path}: {counts.sum()} pixels of {shown}{more}, which {table.listed} does not list; {fix}"
 
 
 def other_size(path: Path, mask: Mask, image_path: Path, image: Image.Image) -> str | None:

@@ -11,8 +11,8 @@ MIN_TRAIN = 4
 """Training images a class needs: with fewer, a cross-fitted critic has members that never saw the class."""
 
 _LEAVE_OUT: dict[Task, str] = {
-    "classification": "leave the class out",
-    "segmentation": "map it to null in classes.json",
+    "classification": "leave the class out (of a set: data.leave_out)",
+    "segmentation": "map it to null in classes.json, or of a set name it in data.leave_out",
     "presence": "remove its column",
 }
 _MEASURE: dict[Task, str] = {"segmentation": "its Dice there", "presence": "what is measured of it there"}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saadi.data.classes import ClassTable, check_label, read_classes
-from saadi.data.images import find_outside
+from saadi.data.images import Window, find_outside
 from saadi.errors import BadInput
 from saadi.records import SPLITS, Frame, LabelSpace, Split, Task
 
@@ -27,7 +27,8 @@ HAS = "has_"
 @dataclass(frozen=True)
 class Scan:
     """What a data folder says it holds. `problems`: one line each; `frames`: those whose files exist, `absent`: the
-    others; `classes`: how to read the masks of segmentation, which alone know the labels of its frames."""
+    others; `classes`: how to read the masks of segmentation, which alone know the labels of its frames; `window`: what
+    is used of each image, where that is not all of it."""
 
     frames: tuple[Frame, ...] = ()
     problems: tuple[str, ...] = ()
@@ -35,6 +36,7 @@ class Scan:
     space: LabelSpace = NO_CLASSES
     classes: ClassTable | None = None
     absent: tuple[Frame, ...] = ()
+    window: Window | None = None
 
     def accept(self) -> tuple[LabelSpace, list[Frame]]:
         """The classes and the frames. Raises `BadInput` with the first problem."""

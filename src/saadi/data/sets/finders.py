@@ -1,0 +1,81 @@
+"""How frames are found in a set's folder: by a glob and a regular expression on the path, or in folders of classes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from saadi.data.folders import SUFFIXES
+from saadi.data.sets.declare import Found
+from saadi.data.sets.openers import layers
+from saadi.data.table import is_file
+from saadi.errors import BadInput
+
+
+def natural(path: str) -> list[tuple[int, str]]:
+    """A key that sorts numbers by value, padded or not: frame_9 before frame_10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path)]
+
+
+def globbed(root: Path, pattern: str) -> list[str]:
+    """Files, relative to `root`, in natural order."""
+    return sorted((path.relative_to(root).as_posix() for path in root.glob(pattern)), key=natural)
+
+
+def there(path: Path) -> bool:
+    """Whether a mask is there; of one spread over files, whether any is."""
+    return bool(layers(path)) if "*" in str(path) else is_file(path)
+
+
+class Paired:
+    """Images with masks. `images`: a glob; `pattern`: of the whole path, its `group` being the video or patient;
+    `mask`: the path of the mask, with the pattern's groups as in `re.Match.expand`, and `*` if it is several files."""
+
+    def __init__(self, images: str, pattern: str, mask: str) -> None:
+        self.images, self.pattern, self.mask = images, re.compile(pattern), mask
+
+    def __call__(self, root: Path) -> tuple[list[Found], list[str]]:
+        found = [
+            Found(file, match["group"], mask=match.expand(self.mask))
+            for file in globbed(root, self.images)
+            if (match := self.pattern.fullmatch(file))
+        ]
+        if lost := [one for one in found if not there(root / str(one.mask))]:
+            first = f"first {lost[0].file}, expected {lost[0].mask}"
+            raise BadInput(f"{len(lost)} of {len(found)} images have no mask, {first}")
+        return found, []
+
+
+class ClassFolders:
+    """Images in a folder for each class, at any depth below `inside`. Every image is a group of its own."""
+
+    def __init__(self, inside: str, names: Sequence[str]) -> None:
+        self.inside, self.names = inside, tuple(names)
+
+    def __call__(self, root: Path) -> tuple[list[Found], list[str]]:
+        images = [file for file in globbed(root, f"{self.inside}**/*") if Path(file).suffix.lower() in SUFFIXES]
+        classes = {file: Path(file).parent.name for file in images}
+        if strange := sorted({name for name in classes.values() if name not in self.names}):
+            raise BadInput(f"unknown class folder {strange[0]!r:.60}, expected {', '.join(self.names)}")
+        return [Found(file, file, (name,)) for file, name in classes.items()], []
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that hold something, without blanks around them. Raises `BadInput`."""
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except FileNotFoundError:
+        raise BadInput(f"expected {path.name} in {path.parent}, found no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} cannot be read: {error}") from None
+
+
+def beside(root: Path, name: str) -> Path:
+    """A file in the set's root, or beside it, where archives of splits are often unpacked."""
+    return next((path for folder in (root, root.parent) if is_file(path := folder / name)), root / name)
+
+
+def left_out(count: int, of: Iterable[Found], why: str) -> list[str]:
+    """A note on frames that are left out, if any are."""
+    return [f"{count} of {count + len(list(of))} frames are left out: {why}"] if count else []

@@ -1,0 +1,211 @@
+"""Every public set, laid out as it is published: it is read, split as declared, and else refused in one line."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sets_on_disk import BUILDERS
+
+from saadi.config import DataConfig, load_config
+from saadi.data.audit import audit
+from saadi.data.load import load_dataset, scan_source
+from saadi.data.sets.catalogue import SETS, describe, find_view
+from saadi.data.sets.cholecystectomy import T50_TRAIN
+from saadi.data.sets.declare import number
+from saadi.data.sets.leaks import leak_warnings, shared_videos
+from saadi.errors import BadInput
+from saadi.records import SPLITS, Frame, Split, Task
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+GROUPS = {
+    "cholecseg8k": {"train": {"video01", "video09"}, "val": {"video17"}, "test": {"video12"}},
+    "cholec80": {"train": {"video01", "video02"}, "val": {"video33"}, "test": {"video41"}},
+    "cholect50": {"train": {"VID01", "VID02"}, "val": {"VID08"}, "test": {"VID06", "VID111"}},
+    "dsad": {"train": {"01", "04"}, "val": {"03"}, "test": {"02"}},
+    "endovis17": {
+        "train": {"instrument_dataset_4", "instrument_dataset_6"},
+        "val": {"instrument_dataset_2"},
+        "test": {"instrument_dataset_1"},
+    },
+    "cadis": {"train": {"Video01", "Video03"}, "val": {"Video05"}, "test": {"Video02"}},
+    "cataract-1k": {"train": {"case_5301", "case_5302"}, "val": {"case_5315"}, "test": {"case_5329"}},
+}
+VIEWS = [(one.name, view.name, task) for one in SETS.values() for view in one.views for task in view.tasks]
+ON_DISK_ONLY = {f"dsad/{organ}" for organ in ("liver", "ureter", "multilabel")}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The miniature of a set, made once, to be read only."""
+    folders: dict[str, Path] = {}
+
+    def build(name: str) -> Path:
+        if name not in folders:
+            folders[name] = tmp_path_factory.mktemp(name)
+            BUILDERS[name](folders[name])
+        return folders[name]
+
+    return build
+
+
+def _config(name: str, folder: Path, **more: object) -> DataConfig:
+    return DataConfig.model_validate({"source": "set", "set": name, "path": folder, "size": 64, **more})
+
+
+def _refused(config: DataConfig, task: Task, *words: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        scan_source(config, 0, task).accept()
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message, message
+
+
+@pytest.mark.parametrize(("name", "view", "task"), VIEWS)
+def test_every_view_is_read(name: str, view: str, task: Task, built: Callable[[str], Path]) -> None:
+    if name == "dsad" and f"{name}/{view}" not in ON_DISK_ONLY:
+        pytest.skip("one more organ of the same declaration")
+    if (view, task) == ("binary", "presence"):
+        pytest.skip("its only class is in every image of the miniature")
+    data = load_dataset(_config(f"{name}/{view}", built(name)), 3, task)
+    declared = find_view(f"{name}/{view}", task)[1]
+    assert data.space.asked == declared.classes
+    assert data.space.background == (task == "segmentation") == (data.masks is not None)
+    assert {frame.split for frame in data.frames} == {*SPLITS}
+    if expected := GROUPS.get(name):
+        for split in SPLITS:
+            assert {frame.group for frame in data.frames if frame.split == split} == expected[split]
+    if task != "classification":
+        assert {label for frame in data.frames for label in frame.labels} == {*declared.classes}
+    assert len({frame.file for frame in data.frames}) == len(data.frames)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_another_folder_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    (tmp_path / "holiday").mkdir()
+    chosen = SETS[name]
+    task = chosen.views[0].tasks[0]
+    _refused(_config(name, tmp_path), task, str(tmp_path), f"expected {chosen.layout}", "found holiday", chosen.url)
+    _refused(_config(name, tmp_path / "nowhere"), task, "no such data folder", chosen.layout, chosen.url)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_set_says_where_it_is_from(name: str) -> None:
+    (said,) = [one for one in describe() if one["name"] == name]
+    assert all(said[key] for key in ("title", "views", "layout", "split", "licence", "citation", "url"))
+    assert all(view["classes"] and view["tasks"] for view in said["views"])
+    assert not {*SETS[name].held.get("val", ())} & {*SETS[name].held.get("test", ())}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_set_has_a_config_that_fits_it(name: str, built: Callable[[str], Path]) -> None:
+    config = load_config(CONFIGS / f"{name}.yaml", (f"data.path={built(name)}",))
+    assert str(config.data.set).partition("/")[0] == name
+    scan = scan_source(config.data, 0, config.task)
+    assert scan.accept()[1]
+    assert {*config.layouts.things} <= {*scan.space.asked}
+
+
+def test_unknown_names_have_a_nearest_one(built: Callable[[str], Path]) -> None:
+    folder = built("cholecseg8k")
+    _refused(_config("cholecsegk", folder), "segmentation", "'cholecsegk'", "did you mean cholecseg8k?")
+    _refused(_config("cadis/task2", folder), "segmentation", "no view 'task2'", "did you mean task-2?")
+    _refused(_config("cholec80", folder), "segmentation", "cholec80 serves presence and classification")
+    _refused(_config("cholecseg8k", folder, leave_out=["graspr"]), "segmentation", "did you mean grasper?")
+    _refused(DataConfig(source="set", path=folder), "segmentation", "data.set is not set")
+
+
+def test_padded_and_unpadded_numbers_are_the_same() -> None:
+    assert [number(name) for name in ("Video05", "video5", "seq_5", "case_5315", "VID111", "x")] == [
+        5, 5, 5, 5315, 111, None,
+    ]  # fmt: skip
+    assert len(T50_TRAIN) == 35
+
+
+def test_the_configuration_may_split_otherwise(built: Callable[[str], Path]) -> None:
+    scan = scan_source(_config("cadis", built("cadis"), test=["Video01"]), 0, "segmentation")
+    assert {frame.group for frame in scan.frames if frame.split == "test"} == {"Video01"}
+
+
+def test_every_nth_frame_of_each_group(built: Callable[[str], Path]) -> None:
+    scan = scan_source(_config("cholect50", built("cholect50"), every=4), 0, "presence")
+    assert [frame.file for frame in scan.frames[:2]] == ["videos/VID01/000000.png", "videos/VID01/000004.png"]
+    assert len(scan.frames) == 2 * 5
+
+
+def test_classes_left_out(built: Callable[[str], Path]) -> None:
+    folder = built("hyperkvasir")
+    scan = scan_source(_config("hyperkvasir", folder, leave_out=["ileum"]), 0, "classification")
+    assert len(scan.frames) == 220
+    assert "ileum" not in scan.space.names
+    left = _config("cadis/task-1", built("cadis"), leave_out=["Skin"])
+    data = load_dataset(left, 0, "segmentation")
+    assert data.masks is not None
+    whole = load_dataset(_config("cadis/task-1", built("cadis")), 0, "segmentation")
+    assert whole.masks is not None
+    skin = whole.masks == whole.space.id("Skin")
+    assert skin.any()
+    assert np.unique(data.masks[skin]).tolist() == [255]
+
+
+def test_a_seeded_split_is_by_group_and_said(built: Callable[[str], Path]) -> None:
+    config = _config("lapgyn4/surgical-actions", built("lapgyn4"), groups=r"(p\d)_")
+    scan = scan_source(config, 1, "classification")
+    assert {frame.group for frame in scan.frames} == {f"p{one}" for one in range(6)}
+    assert any("by seed 1" in note for note in scan.notes)
+    assert scan == scan_source(config, 1, "classification")
+    assert scan_source(config, 2, "classification").frames != scan.frames
+    alone = scan_source(_config("lapgyn4", built("lapgyn4")), 1, "classification")
+    assert any("each image is a group" in note for note in alone.notes)
+    _refused(_config("cadis", built("cadis"), groups="(.)"), "segmentation", "data.groups", "leave the setting out")
+
+
+@pytest.mark.parametrize(("name", "train", "test"), [("endovis18", 3, {"seq_2"}), ("kvasir-seg", 16, None)])
+def test_val_is_drawn_from_train_where_none_is_published(
+    name: str, train: int, test: set[str] | None, built: Callable[[str], Path]
+) -> None:
+    scan = scan_source(_config(name, built(name)), 0, "segmentation")
+    groups = {split: {frame.group for frame in scan.frames if frame.split == split} for split in SPLITS}
+    assert len(groups["train"]) + len(groups["val"]) == train
+    assert len(groups["val"]) == max(1, round(train / 5))
+    assert groups["test"] == (test or {f"k{one}" for one in range(16, 20)})
+
+
+@pytest.mark.parametrize("inner", ["", "Segmentation_dataset", "Segmentation_dataset/Annotations"])
+def test_the_path_may_name_any_of_the_archives_folders(inner: str, built: Callable[[str], Path]) -> None:
+    scan = scan_source(_config("cataract-1k", built("cataract-1k") / inner), 0, "segmentation")
+    assert len(scan.accept()[1]) == 8
+
+
+def test_check_finds_videos_that_other_sets_train_on(built: Callable[[str], Path]) -> None:
+    found = audit(_config("cholecseg8k", built("cholecseg8k")), 0, "segmentation")
+    assert not found.errors
+    leaks = [line for line in found.warnings if "usually trained on" in line]
+    assert leaks[0] == (
+        "videos 12 of test are usually trained on in Cholec80 (cholec80): a model or weights from there have seen them"
+    )
+    assert any(line.startswith("videos 17 of val") for line in leaks)
+    assert not any("CholecT50" in line for line in leaks)  # 12 is val there, and 17 not in it
+
+
+def test_shared_videos_are_those_held_out_here_and_trained_on_there() -> None:
+    chosen, cholec80, cholect50 = SETS["cholecseg8k"], SETS["cholec80"], SETS["cholect50"]
+    held: dict[Split, tuple[str, ...]] = {
+        "test": ("video12", "video20", "video48", "video55"),
+        "val": ("video17", "video52"),
+    }
+    assert shared_videos(chosen, held, cholec80) == {"test": [12, 20], "val": [17]}
+    assert shared_videos(chosen, held, cholect50) == {"test": [48], "val": [52]}
+    in_both = chosen.videos & cholect50.videos
+    assert sorted(in_both) == [1, 12, 18, 25, 26, 27, 35, 43, 48, 52]
+    assert leak_warnings("cadis", [Frame("a", (), "Video12", "test")]) == []
+
+
+def test_a_damaged_set_names_what_is_missing(tmp_path: Path) -> None:
+    BUILDERS["cadis"](tmp_path)
+    shutil.rmtree(tmp_path / "Video03/Labels")
+    _refused(_config("cadis", tmp_path), "segmentation", "2 of 8 images have no mask", "Video03", SETS["cadis"].url)
