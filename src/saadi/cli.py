@@ -59,6 +59,8 @@ def _execute(config: Any, out: Path, *, final: bool, dry: bool, as_json: bool, r
 
     with Terminal() as terminal:
         results = run(config, out, final=final, begin=terminal.begin, redo=redo or ())
+    if not results:  # of several processes only the first has them
+        return
     if results["final"] and not final:
         kept = out / "results.json"
         typer.echo(f"{kept}: holds final results, read on test; they stay, and no val results were written", err=True)

@@ -21,11 +21,13 @@ from saadi.evaluation.images import measure_images
 from saadi.evaluation.results import shares_of, write_results
 from saadi.evaluation.rivals import copy_paste, reconstructed
 from saadi.evaluation.trainings import train_arms
+from saadi.files import digest
 from saadi.preflight import preflight
 from saadi.records import Sample
 from saadi.report import write_page
 from saadi.runtime import prepare_runtime
-from saadi.store import Begin, Run, digest, silent
+from saadi.store import Begin, Run, silent
+from saadi.team import join_team
 
 
 def run(
@@ -33,18 +35,21 @@ def run(
     redo: Sequence[str] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Run or resume the method in `folder`; returns the results. `final` reads the test set; else val is reported, or
-    what an earlier final run found.
+    what an earlier final run found. Of several processes that torchrun started, the first writes and returns them.
 
     Without a folder it is `runs/<the configuration's digest>`, so that the same configuration resumes. Raises
     `BadInput` for anything the user can mend.
     """
     folder = folder or Path("runs") / digest(config.model_dump(mode="json"))
     prepare_runtime(config)
-    preflight(config, folder)
-    with Run(folder, config, begin=begin, redo=redo) as open_run:
+    team = join_team(cpu=config.device == "cpu")
+    if team.leads:
+        preflight(config, folder)
+    with Run(folder, config, begin=begin, redo=redo, team=team) as open_run:
         arms = _arms(open_run)
-        results = write_results(open_run, *arms, final=final)
-    write_page(folder)
+        results = write_results(open_run, *arms, final=final) if team.leads else {}
+    if team.leads:
+        write_page(folder)
     return results
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import importlib.metadata
 import json
 import os
 import shutil
@@ -14,55 +12,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
-from numpy.typing import NDArray
 
 from saadi.config import RunConfig, dump_config
 from saadi.errors import BadInput
+from saadi.files import digest, file_digest, versions
 from saadi.records import write_atomic
 from saadi.runtime import peak_memory
+from saadi.team import ALONE, Team
 from saadi.training import Progress
 from saadi.workers import Crew
 
-LIBRARIES = ("saadi-diffusion", "torch", "torchvision", "diffusers", "transformers", "peft", "timm", "numpy")
 MANIFEST = "manifest.json"
 UNFINISHED = ".unfinished"
 """In the folder of a stage that is not done: what it is being made from, and the seconds spent on it so far."""
 
 Begin = Callable[[str], Progress]
 """Called with a stage's name when it starts; gives where to report progress to."""
-
-
-def versions() -> dict[str, str]:
-    """The libraries whose release can change a result."""
-    return {name: importlib.metadata.version(name) for name in LIBRARIES}
-
-
-def digest(value: Any) -> str:
-    """A short fingerprint of anything JSON can say."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def save_array(path: Path, array: NDArray[Any]) -> None:
-    """Write an array as `np.save` does, but whole or not at all, and with a reason where that fails.
-
-    `np.save` leaves the writing to C, whose `OSError` on a full disk has no errno by which to know it.
-    """
-    partial, values = path.with_name(path.name + ".partial"), np.ascontiguousarray(array)
-    with partial.open("wb") as handle:
-        np.lib.format.write_array_header_1_0(handle, np.lib.format.header_data_from_array_1_0(values))
-        handle.write(values.data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    partial.replace(path)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -83,18 +50,27 @@ def silent(_: str) -> Progress:
 
 
 class Run:
-    """An open run folder. Use as a context manager: it holds the folder's lock.
+    """An open run folder. Use as a context manager: it holds the folder's lock, or a process of its team does.
 
     Raises `BadInput` when another process holds the lock, when the folder belongs to a run of another configuration, or
     when a finished stage's files were changed behind its back.
     """
 
-    def __init__(self, folder: Path, config: RunConfig, *, begin: Begin = silent, redo: Sequence[str] = ()) -> None:
-        self.folder, self.config, self.begin = folder, config, begin
+    def __init__(
+        self, folder: Path, config: RunConfig, *, begin: Begin = silent, redo: Sequence[str] = (), team: Team = ALONE
+    ) -> None:
+        self.folder, self.config, self.team, self.begin = folder, config, team, begin if team.leads else silent
         self._redo, self._may_redo = set(redo), bool(redo)
         self._digests: dict[str, str] = {}
 
     def __enter__(self) -> Run:
+        if self.team.leads:
+            self._open()
+        self.team.wait()
+        self.crew = Crew(self.folder, self.config, self.team)
+        return self
+
+    def _open(self) -> None:
         try:
             self._made = not self.folder.exists()
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -120,14 +96,14 @@ class Run:
                     self.folder.rmdir()
             os.close(self._lock)
             raise
-        self.crew = Crew(self.folder, self.config)
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.crew.leave()
+        if not self.team.leads:
+            return
         try:
-            self.crew.leave()
             if self._fresh and isinstance(error, BadInput) and not self.manifests():
                 self._clear()  # no stage was done: the mended config must not meet this one's remains
         finally:
@@ -163,6 +139,9 @@ class Run:
 
     def is_done(self, name: str, *, settings: Any = None, inputs: Sequence[str] = ()) -> bool:
         """Whether `stage` would find nothing left to do; it may still find the files changed."""
+        return self.team.agreed(self.team.leads and self._is_done(name, settings, inputs))
+
+    def _is_done(self, name: str, settings: Any, inputs: Sequence[str]) -> bool:
         path = self.path(name) / MANIFEST
         if name in self._redo or not path.exists():
             return False
@@ -179,15 +158,51 @@ class Run:
         settings: Any = None,
         inputs: Sequence[str] = (),
         progress: Progress | None = None,
+        together: bool = False,
     ) -> Path:
         """Do a stage unless it is done: `make(folder, progress)` fills its folder, then the manifest is written, last.
+
+        The team's leader does it, or, `together`, all do: then only the leader may write what is not a job of the crew.
 
         A stage is done when its manifest names the same `settings` and the same outputs of its `inputs` (stage names).
         An unfinished stage keeps its files, so that `make` can resume from them, as long as its key stays the same.
         `progress` is the stage's own unless given.
         """
-        folder = self.path(name)
-        key = self._key(settings, inputs)
+        folder, key = self.path(name), self._key(settings, inputs)
+        if not self.team.leads:
+            return self._follow(name, folder, make, together=together)
+        spent = self._spent(name, folder, key)
+        if not self.team.agreed(spent is not None):
+            return folder
+        assert spent is not None
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / UNFINISHED, json.dumps({"key": key, "seconds": spent}))
+        begun = time.monotonic()
+        self.team.wait()
+        try:
+            make(folder, progress or self.begin(name))
+            self.team.wait()
+        finally:
+            spent += time.monotonic() - begun
+            write_atomic(folder / UNFINISHED, json.dumps({"key": key, "seconds": spent}))
+        self._finish(name, folder, key, spent)
+        self.team.wait()
+        return folder
+
+    def _follow(self, name: str, folder: Path, make: Callable[[Path, Progress], None], *, together: bool) -> Path:
+        """A stage as the leader's followers have it."""
+        if self.team.agreed(False):
+            self.team.wait()
+            if together:
+                make(folder, silent(name))
+            self.team.wait()
+            self.team.wait()
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        self._digests[name] = digest(manifest["outputs"])
+        return folder
+
+    def _spent(self, name: str, folder: Path, key: Mapping[str, Any]) -> float | None:
+        """The seconds already spent on a stage that is to be done; None where it is done."""
         manifest_path = folder / MANIFEST
         asked = name in self._redo
         self._redo.discard(name)
@@ -196,21 +211,17 @@ class Run:
             if manifest["key"] == key:
                 self._verify(name, folder, manifest["outputs"])
                 self._digests[name] = digest(manifest["outputs"])
-                return folder
+                return None
             if not self._may_redo:
                 raise BadInput(f"{folder}: was made from other inputs; --redo {name} makes it anew, with what follows")
         spent = self._unfinished(folder, key)
         if spent is None or asked:
             self._forget(name)
             spent = 0.0
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / UNFINISHED, json.dumps({"key": key, "seconds": spent}))
-        begun = time.monotonic()
-        try:
-            make(folder, progress or self.begin(name))
-        finally:
-            spent += time.monotonic() - begun
-            write_atomic(folder / UNFINISHED, json.dumps({"key": key, "seconds": spent}))
+        return spent
+
+    def _finish(self, name: str, folder: Path, key: Mapping[str, Any], spent: float) -> None:
+        """Write a stage's manifest."""
         # Left by a kill in the midst of writing, by us and by safetensors.
         for half in (*folder.rglob("*.partial"), *folder.rglob(".tmp*")):
             half.unlink()
@@ -227,11 +238,11 @@ class Run:
             "seconds": round(spent, 2),
             "peak_memory": peak_memory() + self.crew.peak_memory,
             "threads": torch.get_num_threads(),
+            "processes": self.team.size,
             "versions": versions(),
         }
-        write_atomic(manifest_path, json.dumps(manifest, indent=1))
+        write_atomic(folder / MANIFEST, json.dumps(manifest, indent=1))
         self._digests[name] = digest(outputs)
-        return folder
 
     @staticmethod
     def _unfinished(folder: Path, key: Mapping[str, Any]) -> float | None:

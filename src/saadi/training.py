@@ -11,19 +11,49 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from saadi.errors import BadInput
 from saadi.records import write_atomic
 from saadi.seeds import seed_of
+from saadi.team import ALONE, Team
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
+
+Loss = Callable[[int, slice], Tensor]
+"""The mean loss over some rows of a step's batch."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Who computes which rows of a step's batch of `batch`: each process of the team its share, in pieces of `micro`
+    rows at most (0: all at once). Losses and gradients of all pieces add up to those of the whole batch.
+
+    `scale`: what the loss is multiplied by before it is differentiated, as half precision (fp16) needs it.
+    """
+
+    batch: int = 1
+    micro: int = 0
+    team: Team = ALONE
+    scale: float = 1.0
+
+    def pieces(self) -> list[slice]:
+        """This process's rows, in pieces."""
+        own = self.team.rows(self.batch)
+        size = self.micro or self.batch
+        return [slice(start, min(start + size, own.stop)) for start in range(own.start, own.stop, size)]
+
+    def smaller(self) -> Shares | None:
+        """Pieces of half the size, for want of memory; None where they are single rows already."""
+        longest = max(piece.stop - piece.start for piece in self.pieces())
+        return replace(self, micro=-(-longest // 2)) if longest > 1 else None
 
 
 @dataclass(frozen=True)
@@ -109,6 +139,43 @@ class _State:
             average.copy_(tensors[f"average/{i}"])
         return step, json.loads(metadata["rows"])
 
+    def differentiate(self, loss_at: Loss, step: int, shares: Shares, seed: int, what: str) -> tuple[float, Shares]:
+        """The loss of a step's whole batch and, on the parameters, its gradient; and the shares that memory allows."""
+        while True:
+            torch.manual_seed(seed)
+            self.optimiser.zero_grad(set_to_none=True)
+            try:
+                value = self._accumulate(loss_at, step, shares)
+                break
+            except RuntimeError as error:
+                if not should_reduce_batch_size(error):
+                    raise
+            smaller = shares.smaller()
+            if smaller is None:
+                raise BadInput(f"{what}: no memory for a batch of one; use a smaller model, data.size or precision")
+            shares = smaller
+        total = torch.tensor([value], dtype=torch.float64)
+        if shares.team.size > 1:
+            reached = torch.tensor([p.grad is not None for p in self.parameters], dtype=torch.float64)
+            shares.team.add([total, reached])
+            for p, somewhere in zip(self.parameters, reached.tolist(), strict=True):
+                if somewhere and p.grad is None:
+                    p.grad = torch.zeros_like(p)
+            shares.team.add([p.grad for p in self.parameters if p.grad is not None])
+        for p in self.parameters:
+            if p.grad is not None and shares.scale != 1:
+                p.grad.div_(shares.scale)
+        return float(total) / shares.scale, shares
+
+    @staticmethod
+    def _accumulate(loss_at: Loss, step: int, shares: Shares) -> float:
+        value = 0.0
+        for rows in shares.pieces():
+            loss = loss_at(step, rows) * (shares.scale * (rows.stop - rows.start) / shares.batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            value += float(loss.detach())
+        return value
+
     def snapshot(self) -> list[Tensor]:
         return [p.detach().clone() for p in self.parameters]
 
@@ -123,9 +190,10 @@ class _State:
 
 def fit(
     modules: Mapping[str, nn.Module],
-    loss_at: Callable[[int], Tensor],
+    loss_at: Loss,
     recipe: Recipe,
     *,
+    shares: Shares = Shares(),
     seed: int = 0,
     what: str = "training",
     checkpoint: Path | None = None,
@@ -136,26 +204,26 @@ def fit(
 ) -> tuple[list[dict[str, float]], str]:
     """Train the parameters of `modules` that require gradients, in place; averaged weights are adopted at the end.
 
-    `loss_at(step)` returns a scalar; global random state is seeded by (`seed`, step) before it. Every `every` steps:
+    `loss_at(step, rows)` is the mean loss over some rows of the step's batch; `shares` says who computes which, and
+    pieces become smaller where memory runs out. Global random state is seeded by (`seed`, step). Every `every` steps:
     `watch(step)` adds figures to the log row, `stop(row)` may end the training with a reason, upon which the weights of
     the check before return, and `checkpoint`, if given, is written; where it exists, training resumes from it.
-    Returns the log and why it ended. Raises `BadInput` when loss or gradient is not a number; the checkpoint then holds
-    the last good weights.
+    Returns the log and why it ended. Raises `BadInput` when loss or gradient is not a number, and where there is no
+    memory for a single row; the checkpoint then holds the last good weights.
     """
     state = _State(modules, recipe)
     step, rows = state.load(checkpoint) if checkpoint is not None and checkpoint.exists() else (0, [])
     accepted = state.snapshot() if stop is not None else []
     total, seen, begun = 0.0, 0, time.monotonic()
     while step < recipe.steps:
-        torch.manual_seed(seed_of(seed, step))
         for group in state.optimiser.param_groups:
             group["lr"] = recipe.rate(step)
-        loss = loss_at(step)
-        state.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        value, shares = state.differentiate(loss_at, step, shares, seed_of(seed, step), what)
         norm = nn.utils.clip_grad_norm_(state.parameters, recipe.clip)
-        value = float(loss.detach())
         if not (math.isfinite(value) and math.isfinite(norm)):
+            if shares.scale > 1:  # too large a number for fp16
+                shares = replace(shares, scale=shares.scale / 2)
+                continue
             raise BadInput(
                 f"{what}: the loss or its gradient is not a number at step {step}; "
                 f"lower the learning rate (now {recipe.lr:g})"
@@ -176,7 +244,7 @@ def fit(
                 state.restore(accepted)
                 return rows, f"{verdict}; the weights of step {step - _since(rows)} were kept"
             accepted = state.snapshot() if stop is not None else []
-            if checkpoint is not None:
+            if checkpoint is not None and shares.team.leads:
                 state.save(checkpoint, step, rows)
     if recipe.ema:
         state.adopt_average()

@@ -19,6 +19,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ from safetensors import SafetensorError
 from saadi.config import RunConfig, load_config
 from saadi.errors import BadInput
 from saadi.runtime import device_of, peak_memory, prepare_runtime
+from saadi.team import ALONE, Team
 
 MOST = 8
 """More processes would rather fill the memory than save time."""
@@ -61,21 +63,23 @@ class Context:
 
 
 def crew_size(config: RunConfig) -> int:
-    """How many processes share a run's jobs; 0: none, the run does them itself."""
+    """How many worker processes share a run's jobs; 0: none, the run does them itself."""
     threads = torch.get_num_threads() if device_of(config).type == "cpu" else 1
     return min(threads, MOST) if threads > 1 else 0
 
 
 class Crew:
     """Does the jobs of the run in `root`: on a CPU with several threads, in as many processes of one thread; else here.
-    A CPU's results depend neither on the processes' number nor on the jobs' order.
+    A CPU's results depend neither on the processes' number nor on the jobs' order. In a team of several each process
+    does every n-th job itself; all of them queue and fetch the same ones in the same order, and the leader lays files.
 
     Processes start when first needed; on `leave` they are killed, and what they had not finished is left undone. One
     may outlive a parent that was killed for a moment, so each job writes into a folder that no other crew knows.
     """
 
-    def __init__(self, root: Path, config: RunConfig) -> None:
-        self.count = crew_size(config)
+    def __init__(self, root: Path, config: RunConfig, team: Team = ALONE) -> None:
+        self.count = crew_size(config) if team.size == 1 else 0
+        self._team, self._shared, self._done = team, list[Callable[[Path], None]](), 0
         self._context, self._parts, self._jobs = Context(root, config), root / ".parts", 0
         self._token = secrets.token_hex(4)
         self._threads = ThreadPoolExecutor(max(self.count, 1))
@@ -83,7 +87,8 @@ class Crew:
         self._lock, self._gone = threading.Lock(), False
         self._processes: list[subprocess.Popen[str]] = []
         self._peaks: dict[int, int] = {}
-        shutil.rmtree(self._parts, ignore_errors=True)  # of a run that was killed
+        if team.leads:
+            shutil.rmtree(self._parts, ignore_errors=True)  # of a run that was killed
 
     @property
     def peak_memory(self) -> int:
@@ -93,6 +98,9 @@ class Crew:
     def job(self, do: Callable[..., None], **arguments: Any) -> Fetch:
         """Queue a job. Its `Fetch` raises what the job did: `BadInput`, `OSError`, `SafetensorError`; `BadInput` if the
         process died; else, for a bug, `RuntimeError`. Without processes the job is done when it is fetched."""
+        if self._team.size > 1:
+            self._shared.append(lambda folder: do(self._context, folder, **arguments))
+            return partial(self._fetch_shared, len(self._shared) - 1)
         if not self.count:
             return lambda folder: do(self._context, folder, **arguments)
         part = self._parts / f"{self._token}-{self._jobs}"
@@ -102,11 +110,25 @@ class Crew:
 
         def fetch(folder: Path) -> None:
             answer.result()
-            for path in part.iterdir():
-                path.replace(folder / path.name)
-            part.rmdir()
+            _lay(part, folder)
 
         return fetch
+
+    def _fetch_shared(self, number: int, folder: Path) -> None:
+        """Have job `number` of the team's laid into a folder, once each process has done one of the next few."""
+        team = self._team
+        if number == self._done:
+            self._done = min(number + team.size, len(self._shared))
+            own = number + team.rank
+            if own < self._done:
+                part = self._parts / f"team-{own}"
+                part.mkdir(parents=True)
+                self._shared[own](part)
+            team.wait()
+        if team.leads:
+            _lay(self._parts / f"team-{number}", folder)
+        if number == self._done - 1:
+            team.wait()
 
     def forget(self, name: str) -> None:
         """Drop what jobs that were done here have kept under `name`: on a GPU, memory that training needs."""
@@ -159,7 +181,14 @@ class Crew:
             process.kill()
             process.wait()
         self._threads.shutdown()
-        shutil.rmtree(self._parts, ignore_errors=True)
+        if self._team.leads:
+            shutil.rmtree(self._parts, ignore_errors=True)
+
+
+def _lay(part: Path, folder: Path) -> None:
+    for path in part.iterdir():
+        path.replace(folder / path.name)
+    part.rmdir()
 
 
 def _lines() -> Iterator[str]:

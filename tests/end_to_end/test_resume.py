@@ -19,7 +19,8 @@ from safetensors.numpy import load_file
 from saadi import workers
 from saadi.cli import main
 from saadi.config import load_config
-from saadi.store import MANIFEST, Run, file_digest
+from saadi.files import file_digest
+from saadi.store import MANIFEST, Run
 
 PATIENCE = 120.0
 POINTS = {

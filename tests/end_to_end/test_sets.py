@@ -13,6 +13,7 @@ from conftest import Finished
 from saadi.alignment.focus import saliency_weight
 from saadi.alignment.stages import anchor_pairs
 from saadi.config import load_config
+from saadi.critics.judging import scored
 from saadi.critics.stages import fit_critics
 from saadi.data.stages import prepare_data
 from saadi.diffusion.drawing import encode_images
@@ -46,7 +47,7 @@ def test_an_aligned_set_is_the_critics_pick_of_all_that_was_drawn(
         drawn += read_records(finished.folder / f"round-{k}/samples/samples.jsonl", Sample)
     assert len(drawn) == 16 + 48 * rounds == finished.results["arms"][f"round-{rounds}"]["n_generated"]
     with Run(finished.copy(tmp_path), load_config(finished.config)) as run:
-        scores = fit_critics(run, prepare_data(run)).scores(run, drawn)
+        scores = scored(run, fit_critics(run, prepare_data(run)), drawn, tmp_path)
     rank = {score.sample: (score.right, score.value) for score in scores}
     assert {sample.id for sample in used} < rank.keys()
     for label in {sample.label for sample in drawn}:

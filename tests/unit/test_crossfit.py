@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from saadi.config import ClassifierConfig, CriticConfig, DataConfig, PhantomConfig, PreferenceConfig, RunConfig
 from saadi.critics.crossfit import CrossFitted, deal_folds, fit_member, fit_temperature
 from saadi.critics.downstream import Labelled, Network
+from saadi.critics.judging import Critic
 from saadi.critics.networks import SmallCNN
-from saadi.critics.stages import Critic, fit_critics
+from saadi.critics.stages import fit_critics
 from saadi.critics.tasks import TASKS, Downstream
 from saadi.data import Dataset
 from saadi.errors import Interrupted
@@ -73,15 +74,21 @@ class Pixels(Embedder):
         return images.reshape(len(images), -1) / 255
 
 
+def critic_of(crossfit: CrossFitted, train: Dataset, config: RunConfig) -> Critic:
+    eyes = Pixels(SmallCNN(2))
+    seen = eyes.embed(train.images), eyes.embed(train.images[:, :, ::-1])
+    return Critic(crossfit, member(2), eyes, train, config, *seen)
+
+
 def test_a_mirrored_copy_is_judged_by_the_member_that_never_saw_the_original() -> None:
     """Training mirrors its images: who saw an image knows its mirror image, too."""
     anna, ben = mirror_pair(0), mirror_pair(1)[:, ::-1]
     frames = tuple(Frame(name, ("hook",), name, "train") for name in ("anna", "ben"))
     train = Dataset(LabelSpace(("hook", "clip")), frames, np.stack([anna, ben]))
     crossfit = CrossFitted((member(0), member(1)), {"anna": 0, "ben": 1})
-    critic = Critic(crossfit, member(2), Pixels(SmallCNN(2)), train, RunConfig())
+    critic = critic_of(crossfit, train, RunConfig())
     copies = np.stack([anna, anna[:, ::-1], ben, ben[:, ::-1]])
-    near = critic.nearest_groups(copies)
+    near = critic.nearest_groups(critic.embedder.embed(copies))
     assert near.tolist() == ["anna", "anna", "ben", "ben"]
     np.testing.assert_array_equal(crossfit.judge(copies, near)[:, 0], [0, 0, 1, 1])
 
@@ -245,7 +252,7 @@ def test_influence_is_measured_on_images_of_the_groups_that_the_judging_member_n
     pictures = np.stack([mirror_pair(key) for key in range(4)])
     train = Dataset(LabelSpace(("hook", "clip")), frames, pictures)
     config = RunConfig(preferences=PreferenceConfig(criterion="influence"))
-    critic = Critic(CrossFitted(members, {"anna": 0, "ben": 1}), member(2), Pixels(SmallCNN(2)), train, config)
+    critic = critic_of(CrossFitted(members, {"anna": 0, "ben": 1}), train, config)
     towards = []
     for one, own in zip(members, (slice(0, 2), slice(2, 4)), strict=True):
         towards.append(mean_gradient(one.logits(pictures[own]), train.labels[own], one.features(pictures[own])))

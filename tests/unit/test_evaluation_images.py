@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from saadi.config import parse_config
-from saadi.critics.stages import Critic
+from saadi.critics.judging import Critic
 from saadi.data import Dataset
 from saadi.data.phantom import make_phantom
 from saadi.evaluation import images as module

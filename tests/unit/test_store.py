@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from saadi.config import RunConfig
 from saadi.errors import BadInput, Interrupted
-from saadi.store import MANIFEST, UNFINISHED, Run, differences, digest, file_digest, read_manifests, save_array
+from saadi.files import digest, file_digest, save_array
+from saadi.store import MANIFEST, UNFINISHED, Run, differences, read_manifests
 from saadi.training import Progress
 
 CONFIG = RunConfig()

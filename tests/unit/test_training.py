@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from saadi.errors import BadInput
 from saadi.seeds import torch_rng
-from saadi.training import Recipe, evaluating, fit, write_log
+from saadi.training import Loss, Recipe, evaluating, fit, write_log
 
 STEPS, EVERY = 10, 3
 RECIPE = Recipe(STEPS, 1e-2, weight_decay=0.1, ema=0.9)
@@ -41,8 +40,8 @@ def fresh() -> Net:
     return net
 
 
-def loss_of(net: Net) -> Callable[[int], Tensor]:
-    def loss_at(step: int) -> Tensor:
+def loss_of(net: Net) -> Loss:
+    def loss_at(step: int, _: slice) -> Tensor:
         x = torch.randn(4, 3, 6, 6, generator=torch_rng("x", step)).contiguous(memory_format=torch.channels_last)
         out: Tensor = net(x)
         return (out - 1).square().mean()
@@ -50,11 +49,11 @@ def loss_of(net: Net) -> Callable[[int], Tensor]:
     return loss_at
 
 
-def killed_at(step: int, loss_at: Callable[[int], Tensor]) -> Callable[[int], Tensor]:
-    def until(at: int) -> Tensor:
+def killed_at(step: int, loss_at: Loss) -> Loss:
+    def until(at: int, rows: slice) -> Tensor:
         if at == step:
             raise KeyboardInterrupt
-        return loss_at(at)
+        return loss_at(at, rows)
 
     return until
 
@@ -104,7 +103,7 @@ def test_numbers_that_are_none_are_bad_input_and_the_checkpoint_holds_the_last_g
     net, checkpoint, bad = fresh(), tmp_path / "c.safetensors", 2 * EVERY - 1
     good = loss_of(net)
 
-    def loss_at(step: int) -> Tensor:
+    def loss_at(step: int, _: slice) -> Tensor:
         if step != bad:
             return good(step)
         nothing = net.head.weight.sum() * 0

@@ -8,7 +8,7 @@ or turns the errors of either kind of network into v's (`diffusion.objective.err
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -22,7 +22,8 @@ class Errors:
     """Errors [B] of policy and reference on winner and loser, at one shared noise, timestep and condition a pair.
 
     `overlap` [B]: how far the loser's gradient points the winner's way (`gradient_overlap`), without a gradient of its
-    own. `size`: the D latent elements that an error is a sum over.
+    own. `size`: the D latent elements that an error is a sum over. `usual`: the mean of the reference's error on
+    winners over the step's whole batch, of which these are a part; None: these are all of it.
     """
 
     winner: Tensor
@@ -31,12 +32,7 @@ class Errors:
     reference_loser: Tensor
     overlap: Tensor
     size: int = field(kw_only=True)
-
-    @classmethod
-    def cat(cls, parts: Sequence[Errors]) -> Errors:
-        """The pairs of one batch or more, all of one size."""
-        names = ("winner", "loser", "reference_winner", "reference_loser", "overlap")
-        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in names), size=parts[0].size)
+    usual: float | None = field(default=None, kw_only=True)
 
 
 Objective = Callable[[Errors, float], Tensor]
@@ -57,9 +53,14 @@ def objective(name: str) -> Callable[[_Known], _Known]:
     return register
 
 
-def implicit_margin(errors: Errors) -> Tensor:
+def relative_margin(winner: Tensor, loser: Tensor, reference_winner: Tensor, reference_loser: Tensor) -> Tensor:
     """How much more the policy has improved on the winner than on the loser [B]; 0 where it equals the reference."""
-    return (errors.loser - errors.reference_loser) - (errors.winner - errors.reference_winner)
+    return (loser - reference_loser) - (winner - reference_winner)
+
+
+def implicit_margin(errors: Errors) -> Tensor:
+    """`relative_margin` of a batch's errors."""
+    return relative_margin(errors.winner, errors.loser, errors.reference_winner, errors.reference_loser)
 
 
 @objective("dpo")
@@ -120,9 +121,9 @@ def kto(errors: Errors, beta: float, desirable: float = 1.0, undesirable: float 
 
     With r = e_ref - e, how much the policy has improved on a sample, they are desirable * (1 - sigmoid(beta (r_w - z)))
     and undesirable * (1 - sigmoid(beta (z - r_l))): equation 8 of Diffusion-KTO (Li et al., arXiv:2404.04465). The
-    reference point z is the mean r of all samples in the batch, not below 0, and has no gradient. The batch's mean loss
-    does not depend on which loser a winner is paired with. At the reference a loss is 1/2, with a quarter of the slope
-    of `dpo`; beta multiplies summed errors, as there.
+    reference point z is the mean r of all samples in the batch (in its pieces, where it is computed in several), not
+    below 0, and has no gradient. The batch's mean loss does not depend on which loser a winner is paired with. At the
+    reference a loss is 1/2, with a quarter of the slope of `dpo`; beta multiplies summed errors, as there.
     """
     better, worse = errors.reference_winner - errors.winner, errors.reference_loser - errors.loser
     z = torch.cat([better, worse]).mean().clamp_min(0).detach()
@@ -152,4 +153,5 @@ def mapo(errors: Errors, beta: float) -> Tensor:
 @objective("sft")
 def sft(errors: Errors, beta: float) -> Tensor:
     """The winner's denoising error relative to the reference's: supervised fine-tuning on winners. Ignores beta."""
-    return errors.winner / errors.reference_winner.mean().clamp_min(1e-8)
+    usual = float(errors.reference_winner.mean()) if errors.usual is None else errors.usual
+    return errors.winner / max(usual, 1e-8)

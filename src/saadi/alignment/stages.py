@@ -13,7 +13,7 @@ from torch import Tensor
 from saadi.alignment.focus import focused
 from saadi.alignment.train import PairBatch, align, between_prompts, unet_passes
 from saadi.config import RunConfig
-from saadi.critics.stages import Critic
+from saadi.critics.judging import Critic
 from saadi.data import Dataset
 from saadi.diffusion.base import train_denoiser
 from saadi.diffusion.generator import Generator, encode_prompts
@@ -66,7 +66,10 @@ def _batches(
         if config.alignment.focus == "none":
             return clean
         maps = read_masks(run.folder, chosen) if config.task == "segmentation" else None
-        conditions, groups = [sample.condition for sample in chosen], critic.nearest_groups(images)
+        conditions, groups = (
+            [sample.condition for sample in chosen],
+            critic.nearest_groups(critic.embedder.embed(images)),
+        )
         return focused(clean, torch.from_numpy(critic.saliency(images, conditions, maps, groups)))
 
     def taken_for(ids: Sequence[str]) -> Tensor:
@@ -101,7 +104,11 @@ def passes_of(run: Run, stage: str) -> int:
     return int(summary["unet_passes"])
 
 
-def _finish(folder: Path, generator: Generator, rows: list[dict[str, float]], summary: dict[str, object]) -> None:
+def _finish(
+    run: Run, folder: Path, generator: Generator, rows: list[dict[str, float]], summary: dict[str, object]
+) -> None:
+    if not run.team.leads:
+        return
     save_adapter(generator.unet, folder)
     write_log(folder / "log.jsonl", rows)
     write_atomic(folder / "summary.json", json.dumps(summary))
@@ -129,7 +136,7 @@ def align_round(
         if len(pairs) < LEAST_PAIRS:
             add_adapter(generator.unet, config.alignment.rank, seed_of(config.seed, "align", round_))
             reason = f"{len(pairs)} preference pairs, {LEAST_PAIRS} are needed: the model stays as it was"
-            _finish(folder, generator, [], {"stopped_at": 0, "reason": reason, "unet_passes": 0})
+            _finish(run, folder, generator, [], {"stopped_at": 0, "reason": reason, "unet_passes": 0})
             return
         kept, watched = hold_out(pairs, config.preferences.held_out, config.seed, "held-out", round_)
         reference = generator if config.alignment.reference == "previous" else model_at(run.folder, config, [])
@@ -150,10 +157,11 @@ def align_round(
             seed_of(config.seed, "align", round_),
             checkpoint=folder / "checkpoint.safetensors",
             progress=progress,
+            team=run.team,
         )
         steps, tried = int(rows[-1]["step"]), int(rows[-1].get("tried", 0))
         cost = unet_passes(config.alignment, len(train), len(watched), steps, tried)
-        _finish(folder, generator, rows, {"stopped_at": steps, "reason": reason, "unet_passes": cost})
+        _finish(run, folder, generator, rows, {"stopped_at": steps, "reason": reason, "unet_passes": cost})
 
     name = f"round-{round_}/adapter"
     settings = [config.alignment.model_dump(mode="json"), config.preferences.held_out, config.seed]
@@ -162,6 +170,7 @@ def align_round(
         make,
         settings=settings,
         inputs=["base", "critic", f"round-{round_}/scores", f"round-{round_}/pairs", *before],
+        together=True,
     )
     return name
 
@@ -175,7 +184,7 @@ def train_on_winners(run: Run, data: Dataset, samples: Sequence[Sample], pairs: 
         generator = model_at(run.folder, config, [])
         if not pairs:
             add_adapter(generator.unet, config.alignment.rank, seed_of(config.seed, "winners"))
-            _finish(folder, generator, [], {"stopped_at": 0, "reason": "no winners", "unet_passes": 0})
+            _finish(run, folder, generator, [], {"stopped_at": 0, "reason": "no winners", "unet_passes": 0})
             return
         of = {sample.id: sample for sample in samples}
         chosen = [of[pair.winner] for pair in pairs]
@@ -197,13 +206,14 @@ def train_on_winners(run: Run, data: Dataset, samples: Sequence[Sample], pairs: 
             seed=seed_of(config.seed, "winners"),
             checkpoint=folder / "checkpoint.safetensors",
             progress=progress,
+            team=run.team,
         )
         steps = config.alignment.steps
         _finish(
-            folder, generator, rows,
+            run, folder, generator, rows,
             {"stopped_at": steps, "reason": "all steps done", "unet_passes": 3 * batch * steps},
         )  # fmt: skip
 
     settings = [config.alignment.model_dump(mode="json"), config.seed]
-    run.stage("winners/adapter", make, settings=settings, inputs=["base", "round-1/pairs"])
+    run.stage("winners/adapter", make, settings=settings, inputs=["base", "round-1/pairs"], together=True)
     return "winners/adapter"

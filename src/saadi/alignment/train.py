@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,14 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from saadi.alignment.objectives import OBJECTIVES, Errors, gradient_overlap, implicit_margin, sft
+from saadi.alignment.objectives import OBJECTIVES, Errors, gradient_overlap, relative_margin, sft
 from saadi.config import AlignmentConfig
 from saadi.diffusion.lora import add_adapter, outer_weights
 from saadi.diffusion.objective import Clean, Schedule, denoised, epsilon_errors, error_weight, residual
 from saadi.errors import BadInput
 from saadi.seeds import numpy_rng, seed_of, torch_rng
-from saadi.training import Progress, Recipe, fit
+from saadi.team import ALONE, Team
+from saadi.training import Progress, Recipe, Shares, fit
 
 _REFERENCE_BATCH = 64
 WATCH_EVERY = 10
@@ -130,6 +131,7 @@ def make_bank(
     *,
     weighting: str = "epsilon",
     earliest: float = 0.0,
+    team: Team = ALONE,
 ) -> Bank:
     """Draw `draws` noises and stratified timesteps for each pair and compute the reference's errors, once.
 
@@ -140,14 +142,24 @@ def make_bank(
     share = earliest + (1 - earliest) * (torch.arange(draws) + offset) / draws
     timesteps = (share * total).long().clamp(max=total - 1)
     bank = Bank(timesteps, seed, weighting, torch.zeros(timesteps.shape), torch.zeros(timesteps.shape))
-    rows, columns = torch.meshgrid(torch.arange(len(pairs)), torch.arange(draws), indexing="ij")
-    order = torch.stack([rows.flatten(), columns.flatten()], 1)
+    winner, loser, _ = _every_error(reference, schedule, pairs, bank, team)
+    return replace(bank, reference_winner=winner.view(timesteps.shape), reference_loser=loser.view(timesteps.shape))
+
+
+def _every_error(
+    unet: nn.Module, schedule: Schedule, pairs: PairBatch, bank: Bank, team: Team
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Errors on winners and losers and their overlaps at all draws of all pairs of a bank, each [P x K], pair by pair.
+    The team's processes share them out."""
+    order = torch.cartesian_prod(torch.arange(len(pairs)), torch.arange(bank.timesteps.shape[1]))
+    found = torch.zeros(3, len(order))
     with torch.no_grad():
-        for chunk in torch.split(order, _REFERENCE_BATCH // 2):
-            p, k = chunk.unbind(1)
-            winner, loser, _ = _bank_errors(reference, schedule, pairs, bank, p, k)
-            bank.reference_winner[p, k], bank.reference_loser[p, k] = winner.cpu(), loser.cpu()
-    return bank
+        for number, rows in enumerate(torch.split(torch.arange(len(order)), _REFERENCE_BATCH // 2)):
+            if number % team.size == team.rank:
+                found[:, rows] = torch.stack(_bank_errors(unet, schedule, pairs, bank, *order[rows].unbind(1))).cpu()
+    team.add([found])
+    winner, loser, overlap = found
+    return winner, loser, overlap
 
 
 def _bank_errors(
@@ -159,11 +171,16 @@ def _bank_errors(
     return pair_errors(unet, schedule, pairs.take(p.to(device)), noise, bank.timesteps[p, k].to(device), bank.weighting)
 
 
-def bank_errors(unet: nn.Module, schedule: Schedule, pairs: PairBatch, bank: Bank, p: Tensor, k: Tensor) -> Errors:
-    """Policy and reference errors [B] at pairs `p` and draws `k` of a bank."""
+def bank_errors(
+    unet: nn.Module, schedule: Schedule, pairs: PairBatch, bank: Bank, p: Tensor, k: Tensor, rows: slice = slice(None)
+) -> Errors:
+    """Policy and reference errors [B] at the `rows` of pairs `p` and draws `k` of a bank, all of which are a batch."""
+    usual = float(bank.reference_winner[p, k].mean())
+    p, k = p[rows], k[rows]
     winner, loser, overlap = _bank_errors(unet, schedule, pairs, bank, p, k)
     base_winner, base_loser = (one[p, k].to(winner.device) for one in (bank.reference_winner, bank.reference_loser))
-    return Errors(winner, loser, base_winner, base_loser, overlap, size=pairs.winner.latents[0].numel())
+    size = pairs.winner.latents[0].numel()
+    return Errors(winner, loser, base_winner, base_loser, overlap, size=size, usual=usual)
 
 
 def align(
@@ -177,12 +194,15 @@ def align(
     *,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
+    micro: int = 0,
+    team: Team = ALONE,
 ) -> tuple[list[dict[str, float]], str]:
     """Add an adapter to `unet` and train it in place; returns the log and why training ended.
 
     `reference` may be `unet` itself (the previous round): its errors are taken before the adapter exists. Held-out
     pairs, on fixed draws, give pair accuracy and the winner's and the loser's change of error apart, since a growing
     margin can hide that both get worse (likelihood displacement). `train` and `held_out` hold a pair each at least.
+    `micro` and `team` share out a step's pairs, as `Shares` has it.
     Raises `BadInput` for an unknown objective.
     """
     if config.objective not in OBJECTIVES:
@@ -191,35 +211,36 @@ def align(
     draws = training_draws(config, len(train))
     bank, watched = (
         make_bank(
-            reference, schedule, pairs, count, seed_of(seed, key), weighting=config.weighting, earliest=config.earliest
+            reference,
+            schedule,
+            pairs,
+            count,
+            seed_of(seed, key),
+            weighting=config.weighting,
+            earliest=config.earliest,
+            team=team,
         )
         for pairs, count, key in ((train, draws, "train"), (held_out, config.bank, "held-out"))
     )
     add_adapter(unet, config.rank, seed_of(seed, "adapter"))
     loss_of = OBJECTIVES[config.objective]
-    every = torch.cartesian_prod(torch.arange(len(held_out)), torch.arange(config.bank))
 
-    def loss_at(step: int) -> Tensor:
+    def loss_at(step: int, rows: slice) -> Tensor:
         rng = numpy_rng(seed, "pairs", step)
         p = torch.from_numpy(rng.choice(len(train), config.pairs, replace=len(train) < config.pairs))
         k = torch.from_numpy(rng.integers(0, draws, config.pairs))
-        errors = bank_errors(unet, schedule, train, bank, p, k)
+        errors = bank_errors(unet, schedule, train, bank, p, k, rows)
         loss = loss_of(errors, config.beta)
         return (loss + config.sft * sft(errors, config.beta)).mean()
 
     def watch(step: int) -> dict[str, float]:
-        with torch.no_grad():
-            errors = Errors.cat(
-                [
-                    bank_errors(unet, schedule, held_out, watched, *chunk.unbind(1))
-                    for chunk in torch.split(every, _REFERENCE_BATCH // 2)
-                ]
-            )
-        margin = implicit_margin(errors)
+        winner, loser, _ = _every_error(unet, schedule, held_out, watched, team)
+        base_winner, base_loser = watched.reference_winner.flatten(), watched.reference_loser.flatten()
+        margin = relative_margin(winner, loser, base_winner, base_loser)
         return {
             "pair_accuracy": float((margin > 0).float().mean()),
-            "winner_change": float(errors.winner.mean() / errors.reference_winner.mean() - 1),
-            "loser_change": float(errors.loser.mean() / errors.reference_loser.mean() - 1),
+            "winner_change": float(winner.mean() / base_winner.mean() - 1),
+            "loser_change": float(loser.mean() / base_loser.mean() - 1),
             "logit": float((config.beta * margin).mean()),
         }
 
@@ -230,8 +251,8 @@ def align(
 
     recipe = Recipe(config.steps, config.lr, warmup=0.1, floor=0.1)
     rows, reason = fit(
-        {"unet": unet}, loss_at, recipe, seed=seed, what="alignment", checkpoint=checkpoint, every=WATCH_EVERY,
-        progress=progress, watch=watch, stop=stop,
+        {"unet": unet}, loss_at, recipe, shares=Shares(config.pairs, micro, team), seed=seed, what="alignment",
+        checkpoint=checkpoint, every=WATCH_EVERY, progress=progress, watch=watch, stop=stop,
     )  # fmt: skip
     if config.extrapolation > 1 and any(p.any() for p in outer_weights(unet)):
         row = extrapolate(unet, config.extrapolation, watch, stop)

@@ -160,7 +160,7 @@ def train_network(
     odds = sampling_probabilities(task.shows(real.targets, classes), config.balance)
     n_synthetic = round(config.batch * share) if synthetic is not None else 0
 
-    def loss_at(step: int) -> Tensor:
+    def loss_at(step: int, _: slice) -> Tensor:
         index = numpy_rng(seed, "real", step).choice(len(real), config.batch, p=odds)[: config.batch - n_synthetic]
         images, targets = real.images[index], real.targets[index]
         if synthetic is not None and n_synthetic:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from saadi.data import Dataset
 from saadi.data.load import load_dataset
+from saadi.files import digest, save_array
 from saadi.records import Frame, LabelSpace, read_records, write_atomic, write_records
-from saadi.store import Run, digest, save_array
+from saadi.store import Run
 from saadi.training import Progress
 from saadi.workers import Context
 

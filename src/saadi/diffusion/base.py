@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from saadi.diffusion.generator import Generator, encode_ids, token_ids
-from saadi.diffusion.objective import Clean, denoised, stratified_timesteps, target
+from saadi.diffusion.generator import Generator, encode_ids, encode_prompts, token_ids
+from saadi.diffusion.objective import Clean, denoised, residual, stratified_timesteps
 from saadi.errors import BadInput
 from saadi.seeds import numpy_rng, torch_rng
-from saadi.training import Progress, Recipe, fit
+from saadi.team import ALONE, Team
+from saadi.training import Progress, Recipe, Shares, fit
 
 DROP_PROMPT = 0.1
 """Share of images trained with the empty prompt, which guidance needs."""
@@ -63,36 +64,44 @@ def train_denoiser(
     checkpoint: Path | None = None,
     every: int = 50,
     progress: Progress | None = None,
+    micro: int = 0,
+    team: Team = ALONE,
 ) -> list[dict[str, float]]:
-    """Train UNet and text encoder in place; returns the log.
+    """Train UNet and text encoder in place, what of them asks for gradients; returns the log.
 
     `images(index, rng)` gives images `index` [B], whose classes are `labels` [N], named by `prompts` [C]; `rng` is for
-    what it decides at random.
+    what it decides at random. `micro` and `team` share out a batch, as `Shares` has it.
     """
     device, schedule = generator.device, generator.schedule
     total = len(schedule.alpha_bar)
     ids = prompt_table(generator, prompts)
     probabilities = class_probabilities(labels, balance)
+    learns = any(p.requires_grad for p in generator.text_encoder.parameters())
+    known = None if learns else encode_prompts(generator, [*prompts, ""])
 
-    def loss_at(step: int) -> Tensor:
+    def loss_at(step: int, rows: slice) -> Tensor:
         rng, trng = numpy_rng(seed, "batch", step), torch_rng(seed, "noise", step)
         index = rng.choice(len(labels), batch, p=probabilities)
-        x0 = images(index, rng).to(device)
-        t = stratified_timesteps(batch, total, trng).to(device)
-        noise = torch.randn(x0.latents.shape, generator=trng).to(device)
-        rows = np.where(rng.random(batch) < DROP_PROMPT, len(prompts), labels[index])
-        seen, inverse = np.unique(rows, return_inverse=True)
-        embeddings = encode_ids(generator, ids[seen])[torch.from_numpy(inverse).to(device)]
-        prediction = denoised(generator.unet, schedule, x0, noise, t, embeddings)
-        error = (prediction.float() - target(schedule, x0.latents, noise, t)).square()
-        return (error * (x0.weight / x0.weight.mean())).mean()  # alike at all t, as Stable Diffusion was trained
+        x0 = images(index, rng)
+        t = stratified_timesteps(batch, total, trng)[rows].to(device)
+        noise = torch.randn(x0.latents.shape, generator=trng)[rows].to(device)
+        asked = np.where(rng.random(batch) < DROP_PROMPT, len(prompts), labels[index])[rows]
+        if known is None:
+            seen, inverse = np.unique(asked, return_inverse=True)
+            embeddings = encode_ids(generator, ids[seen])[torch.from_numpy(inverse).to(device)]
+        else:
+            embeddings = known[torch.from_numpy(asked).to(device)]
+        mean, x0 = x0.weight.mean().to(device), x0.take(rows).to(device)
+        missed = residual(schedule, denoised(generator.unet, schedule, x0, noise, t, embeddings), x0.latents, noise, t)
+        return (missed.square() * (x0.weight / mean)).mean()  # alike at all t, as Stable Diffusion was trained
 
     generator.unet.train()
     generator.text_encoder.train()
-    rows, _ = fit(
+    log, _ = fit(
         {"unet": generator.unet, "text": generator.text_encoder},
         loss_at,
         recipe,
+        shares=Shares(batch, micro, team),
         seed=seed,
         what="base model",
         checkpoint=checkpoint,
@@ -101,4 +110,4 @@ def train_denoiser(
     )
     generator.unet.eval()
     generator.text_encoder.eval()
-    return rows
+    return log

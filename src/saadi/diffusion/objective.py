@@ -59,7 +59,7 @@ class Clean:
         weight = self.weight.float()
         return weight / weight.mean((1, 2, 3), keepdim=True)
 
-    def take(self, index: Tensor) -> Clean:
+    def take(self, index: Tensor | slice) -> Clean:
         return Clean(*(part[index] for part in self.parts()))
 
     def to(self, device: torch.device | str) -> Clean:

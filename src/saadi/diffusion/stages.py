@@ -14,10 +14,11 @@ from saadi.diffusion.base import train_denoiser
 from saadi.diffusion.generator import Generator, build_tiny, learn_words, load_generator, save_generator
 from saadi.diffusion.lessons import lessons_of
 from saadi.diffusion.lora import apply_adapter
+from saadi.files import file_digest
 from saadi.foundation import foundation_folder
 from saadi.runtime import device_of
 from saadi.seeds import seed_of
-from saadi.store import Run, file_digest
+from saadi.store import Run
 from saadi.training import Progress, Recipe, write_log
 
 
@@ -63,7 +64,10 @@ def train_base(run: Run, data: Dataset) -> None:
             seed=seed_of(config.seed, "base"),
             checkpoint=folder / "checkpoint.safetensors",
             progress=progress,
+            team=run.team,
         )
+        if not run.team.leads:
+            return
         save_generator(generator, folder / "model")
         write_log(folder / "log.jsonl", rows)
         (folder / "checkpoint.safetensors").unlink(missing_ok=True)
@@ -74,7 +78,7 @@ def train_base(run: Run, data: Dataset) -> None:
     settings = [
         *(part.model_dump(mode="json") for part in (config.base, config.layouts)), config.seed, config.threads, weights
     ]  # fmt: skip
-    run.stage("base", make, settings=settings, inputs=["data"])
+    run.stage("base", make, settings=settings, inputs=["data"], together=True)
 
 
 def model_at(root: Path, config: RunConfig, adapters: Sequence[str]) -> Generator:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from saadi.critics.stages import Critic
+from saadi.critics.judging import Critic, forget_scores, scored
 from saadi.data.conditions import conditions_of
 from saadi.diffusion.drawing import unet_passes
 from saadi.diffusion.painting import Sampler
@@ -85,12 +85,14 @@ def final_set(
         turns = [(names[i % len(names)], i // len(names)) for i in range(budget - len(pool))]
         requests = [(condition(label, turn % per_class), turn) for label, turn in turns]
         drawn = sampler.draw(folder, requests, f"set-{name}", progress, noise)
-        write_records(folder / "drawn.jsonl", drawn)
         samples = [*pool, *drawn]
         if picks:
-            scores = critic.scores(run, samples)
+            scores = scored(run, critic, samples, folder)
+            forget_scores(run, folder)
             samples = select_best(samples, [s.value for s in scores], [s.right for s in scores], per_class)
-        write_records(folder / "samples.jsonl", samples)
+        if run.team.leads:
+            write_records(folder / "drawn.jsonl", drawn)
+            write_records(folder / "samples.jsonl", samples)
 
     config = run.config
     settings = [
@@ -98,7 +100,7 @@ def final_set(
         *(config.preferences.criterion, config.preferences.penalties, list(sampler.adapters)),
     ]
     stages = ["critic", *inputs] if picks else inputs
-    folder = run.stage(f"evaluation/sets/{name}", make, settings=settings, inputs=stages)
+    folder = run.stage(f"evaluation/sets/{name}", make, settings=settings, inputs=stages, together=True)
     return read_records(folder / "samples.jsonl", Sample)
 
 

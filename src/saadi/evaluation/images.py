@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saadi.config import RunConfig
-from saadi.critics.stages import Critic
+from saadi.critics.judging import Critic
 from saadi.data import Dataset
 from saadi.data.conditions import requests_of
 from saadi.data.phantom import fresh_images

@@ -20,8 +20,9 @@ from saadi.evaluation.arms import Arm
 from saadi.evaluation.metrics import mean_score, point, rare_classes
 from saadi.evaluation.statistics import Bootstrap, crossed_bootstrap, holm
 from saadi.evaluation.trainings import predict
+from saadi.files import digest, file_digest, versions
 from saadi.records import LabelSpace, Split, write_atomic
-from saadi.store import Run, digest, file_digest, read_manifests, versions
+from saadi.store import Run, read_manifests
 
 SCHEMA = 1
 RIVALS = ("unaligned", "rejection", "winners", "copy-paste")

@@ -13,17 +13,18 @@ from safetensors.torch import load_file
 
 from saadi.config import ClassifierConfig, RunConfig
 from saadi.critics.downstream import Labelled, restore, train_network
-from saadi.critics.stages import save_network
+from saadi.critics.judging import save_network
 from saadi.critics.tasks import TASKS
 from saadi.data import Dataset
 from saadi.data.conditions import requests_of
 from saadi.data.stages import data_of
 from saadi.diffusion.painting import read_images, read_masks
 from saadi.evaluation.arms import Arm
+from saadi.files import save_array
 from saadi.records import Sample, Split, to_record
 from saadi.runtime import device_of
 from saadi.seeds import seed_of
-from saadi.store import Run, save_array, silent
+from saadi.store import Run, silent
 from saadi.training import Progress
 from saadi.workers import Context, Fetch
 
@@ -102,7 +103,7 @@ def train_arms(run: Run, jobs: Sequence[tuple[Arm, float, int]]) -> None:
             assert fetch is not None  # or the stage would be done
             fetch(folder)
 
-        run.stage(stage, make, settings=settings, inputs=inputs, progress=silent(stage))
+        run.stage(stage, make, settings=settings, inputs=inputs, progress=silent(stage), together=True)
         report(done, len(todo))
 
 

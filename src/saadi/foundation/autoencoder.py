@@ -127,7 +127,7 @@ def train_finder(pool: Pool, steps: int, checkpoint: Path, progress: Progress | 
     torch.manual_seed(0)
     finder = build_finder().to(memory_format=torch.channels_last)
 
-    def loss_at(step: int) -> Tensor:
+    def loss_at(step: int, _: slice) -> Tensor:
         index = np.sort(numpy_rng("finder", step).integers(0, len(pool.images) - HELD_OUT, 2 * BATCH))
         error: Tensor = finder(to_signed(pool.images[index])) - steel(pool.masks[index])
         return error.square().mean()
@@ -188,7 +188,7 @@ def train_decoder(
     scale = model.config.scaling_factor
     test = np.array(pool.images[-HELD_OUT:])
 
-    def loss_at(step: int) -> Tensor:
+    def loss_at(step: int, _: slice) -> Tensor:
         index = np.sort(numpy_rng("autoencoder", step).integers(0, len(pool.images) - HELD_OUT, BATCH))
         x, z = to_signed(pool.images[index]), latents(index) / scale
         focus = torch.from_numpy(pool.visible[index].astype(np.float32) / 255)[:, None]

@@ -24,12 +24,13 @@ from saadi.diffusion.generator import Generator, build_tiny, load_generator, sav
 from saadi.diffusion.objective import Clean
 from saadi.diffusion.presets import INPAINTING_CHANNELS, LATENT_CHANNELS, STEEL_CHANNELS
 from saadi.errors import BadInput
+from saadi.files import versions
 from saadi.foundation import PROVENANCE, backbone_path, foundation_folder
 from saadi.foundation.autoencoder import HELD_OUT, set_encoder, train_decoder, train_finder
 from saadi.foundation.inpainting import inpainting_lesson, set_linear_encoder, start_inpainting
 from saadi.foundation.pool import TOOLS, Lesson, Pool, pretext_tools, render_pool
 from saadi.records import write_atomic
-from saadi.store import Begin, versions
+from saadi.store import Begin
 from saadi.training import Progress, Recipe, write_log
 from saadi.worlds.pretext import pretext_prompt, world_hash
 
