@@ -109,7 +109,7 @@ def settings_of(config: RunConfig, folder: Path, monkeypatch: pytest.MonkeyPatch
     """What the critic's stage is keyed by; nothing is trained."""
     seen: list[object] = []
 
-    def stage(self: Run, name: str, make: object, *, settings: object, inputs: list[str]) -> Path:
+    def stage(self: Run, name: str, make: object, *, settings: object, inputs: list[str], together: bool) -> Path:
         seen.append(settings)
         raise Interrupted
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from saadi.errors import BadInput
 from saadi.seeds import torch_rng
-from saadi.training import Loss, Recipe, evaluating, fit, write_log
+from saadi.training import Loss, Recipe, Shares, evaluating, fit, write_log
 
 STEPS, EVERY = 10, 3
 RECIPE = Recipe(STEPS, 1e-2, weight_decay=0.1, ema=0.9)
@@ -103,11 +103,11 @@ def test_numbers_that_are_none_are_bad_input_and_the_checkpoint_holds_the_last_g
     net, checkpoint, bad = fresh(), tmp_path / "c.safetensors", 2 * EVERY - 1
     good = loss_of(net)
 
-    def loss_at(step: int, _: slice) -> Tensor:
+    def loss_at(step: int, rows: slice) -> Tensor:
         if step != bad:
-            return good(step)
+            return good(step, rows)
         nothing = net.head.weight.sum() * 0
-        return nothing / 0 if broken == "loss" else good(step) + nothing.sqrt()
+        return nothing / 0 if broken == "loss" else good(step, rows) + nothing.sqrt()
 
     with pytest.raises(BadInput, match=rf"^here: .*not a number at step {bad}; lower the learning rate"):
         fit({"net": net}, loss_at, RECIPE, seed=7, what="here", checkpoint=checkpoint, every=EVERY)
@@ -175,9 +175,60 @@ def test_matrices_decay_and_biases_do_not() -> None:
     net = nn.Linear(2, 2)
     weight, bias = net.weight.detach().clone(), net.bias.detach().clone()
     recipe = Recipe(steps=3, lr=0.1, weight_decay=0.5, warmup=0.0, floor=1.0)
-    fit({"net": net}, lambda step: 0 * (net.weight.sum() + net.bias.sum()), recipe)
+    fit({"net": net}, lambda step, _: 0 * (net.weight.sum() + net.bias.sum()), recipe)
     torch.testing.assert_close(net.weight.detach(), weight * (1 - 0.05) ** 3)
     assert torch.equal(net.bias, bias)
+
+
+class Rows:
+    """A loss over rows, which notes how many it was asked for at once, and has memory for `most` of them."""
+
+    def __init__(self, most: int = 99) -> None:
+        torch.manual_seed(1)
+        self.net, self.most, self.asked = nn.Linear(3, 1), most, list[int]()
+
+    def __call__(self, step: int, rows: slice) -> Tensor:
+        self.asked.append(rows.stop - rows.start)
+        if self.asked[-1] > self.most:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 1 GiB")
+        x = torch.randn(7, 3, generator=torch_rng("rows", step))[rows]
+        out: Tensor = self.net(x)
+        return out.square().mean()
+
+
+@pytest.mark.parametrize(("shares", "pieces"), [(Shares(7, 3), [3, 3, 1]), (Shares(7, 7, scale=1024.0), [7])])
+def test_a_batch_in_pieces_or_scaled_is_learnt_like_a_whole_one(shares: Shares, pieces: list[int]) -> None:
+    recipe = Recipe(steps=4, lr=0.1, weight_decay=0.0)
+    whole, parted = Rows(), Rows()
+    rows, _ = fit({"net": whole.net}, whole, recipe, shares=Shares(7))
+    again, _ = fit({"net": parted.net}, parted, recipe, shares=shares)
+    assert (whole.asked, parted.asked) == ([7] * 4, pieces * 4)
+    torch.testing.assert_close(parted.net.weight, whole.net.weight)
+    assert again[-1]["loss"] == pytest.approx(rows[-1]["loss"])
+
+
+def test_pieces_become_smaller_until_memory_holds_them_and_stay_so() -> None:
+    recipe = Recipe(steps=2, lr=0.1)
+    whole, tight = Rows(), Rows(most=2)
+    fit({"net": whole.net}, whole, recipe, shares=Shares(7))
+    fit({"net": tight.net}, tight, recipe, shares=Shares(7))
+    assert tight.asked == [7, 4, 2, 2, 2, 1, 2, 2, 2, 1]
+    torch.testing.assert_close(tight.net.weight, whole.net.weight)
+
+
+def test_no_memory_for_a_single_row_is_bad_input() -> None:
+    with pytest.raises(BadInput, match="memory for a batch of one"):
+        fit({"net": (tight := Rows(most=0)).net}, tight, Recipe(steps=2, lr=0.1), shares=Shares(3), what="here")
+
+
+def test_a_loss_scale_that_overflows_is_halved_and_nothing_is_lost() -> None:
+    """The gradient at scale 2^127 is infinite in float32; the step is done again, not left out."""
+    recipe = Recipe(steps=3, lr=0.1)
+    plain, scaled = Rows(), Rows()
+    fit({"net": plain.net}, plain, recipe, shares=Shares(7))
+    fit({"net": scaled.net}, scaled, recipe, shares=Shares(7, scale=2.0**130))
+    assert len(scaled.asked) > 3
+    torch.testing.assert_close(scaled.net.weight, plain.net.weight)
 
 
 def test_log_leaves_out_the_seconds(tmp_path: Path) -> None:

@@ -153,5 +153,5 @@ def mapo(errors: Errors, beta: float) -> Tensor:
 @objective("sft")
 def sft(errors: Errors, beta: float) -> Tensor:
     """The winner's denoising error relative to the reference's: supervised fine-tuning on winners. Ignores beta."""
-    usual = float(errors.reference_winner.mean()) if errors.usual is None else errors.usual
+    usual = float(errors.reference_winner.detach().mean()) if errors.usual is None else errors.usual
     return errors.winner / max(usual, 1e-8)

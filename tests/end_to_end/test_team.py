@@ -1,0 +1,118 @@
+"""Several processes share a run: the same samples, the same gradients, one that writes, and a killed one resumes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from conftest import Command, Finished, read_json
+from safetensors.torch import load_file
+
+from saadi.files import file_digest
+from saadi.store import MANIFEST
+
+HERE = Path(__file__).parent
+PATIENCE = 300.0
+
+
+def _torchrun(processes: int, *command: str, whole: bool = True) -> subprocess.Popen[str]:
+    """Start a command in several processes of one thread that know each other. `whole`: it is a script of ours."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launcher = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-addr", "127.0.0.1",
+        "--master-port", str(port),
+    ]  # fmt: skip
+    places = os.pathsep.join([str(HERE.parent / "unit"), *sys.path])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": places}
+    return subprocess.Popen(
+        [*launcher, *([] if whole else ["-m"]), *command], env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def _done(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, err
+    return out
+
+
+def _begun(finished: Finished, place: Path) -> Path:
+    """A copy of the finished run with nothing but data, base model and critic."""
+    folder = finished.copy(place)
+    for entry in folder.iterdir():
+        if entry.name not in {"config.yaml", "data", "base", "critic"}:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    return folder
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_several_processes_draw_and_judge_what_one_does(processes: int, finished: Finished, tmp_path: Path) -> None:
+    folder = _begun(finished, tmp_path)
+    _done(_torchrun(processes, str(HERE.parent / "team_member.py"), "draw", str(folder)))
+    for stage in ("samples", "scores"):
+        alone, shared = (read_json(place / f"round-1/{stage}" / MANIFEST) for place in (finished.folder, folder))
+        assert len(alone["outputs"]) == (49 if stage == "samples" else 1)
+        assert shared["outputs"] == alone["outputs"]
+        assert (alone["processes"], shared["processes"]) == (1, processes)
+
+
+def test_several_processes_learn_what_one_does_with_the_same_batch(tmp_path: Path) -> None:
+    """Six images and three pairs a step: shares of 3 and 3, of 1 and 2; of 2, 2 and 2, of 1, 1 and 1."""
+    member = str(HERE.parent / "team_member.py")
+    found = []
+    for processes in (1, 2, 3):
+        out = tmp_path / f"{processes}.safetensors"
+        _done(_torchrun(processes, member, "learn", str(out)))
+        found.append(load_file(out))
+    moved = 0.0
+    for name, alone in found[0].items():
+        for shared in found[1:]:
+            torch.testing.assert_close(shared[name], alone, rtol=2e-4, atol=2e-5)
+        if "lora_B" in name:
+            moved = max(moved, float(alone.abs().max()))
+    assert moved > 1e-3
+
+
+def test_a_killed_process_ends_the_run_and_the_same_command_resumes(finished: Finished, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    command = ("saadi", "run", str(finished.config), "--out", str(folder), "--final", "--json")
+    process = _torchrun(2, *command, whole=False)
+    until = time.monotonic() + PATIENCE
+    while not any(folder.glob("round-1/samples/*.png")):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    members = psutil.Process(process.pid).children()
+    assert len(members) == 2
+    members[1].send_signal(signal.SIGKILL)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode != 0
+    assert not psutil.wait_procs(members, timeout=30)[1]
+    base = file_digest(folder / "base" / MANIFEST)
+    out = _done(_torchrun(2, *command, whole=False))
+    assert file_digest(folder / "base" / MANIFEST) == base  # not made again
+    assert out.count('"schema"') == 1  # one of them writes
+    results = read_json(folder / "results.json")
+    assert results["arms"].keys() == finished.results["arms"].keys()
+    assert (folder / "report.html").is_file()
+    assert not (folder / ".parts").exists()
+    assert not list(folder.rglob("judged"))
+
+
+def test_a_process_that_was_told_of_others_and_finds_none_is_refused(
+    saadi: Command, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    saadi("run", tiny, "--out", tmp_path / "run").refused("LOCAL_RANK", "torchrun")
+    assert not (tmp_path / "run").exists()
