@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderTiny
 
-from saadi.config import demo_config
+from saadi.configfile import demo_config
 from saadi.critics.downstream import Labelled, train_network
 from saadi.critics.tasks import TASKS
 from saadi.data.phantom import make_phantom

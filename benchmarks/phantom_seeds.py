@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from saadi.config import demo_config
+from saadi.configfile import demo_config
 from saadi.pipeline import run
 from saadi.progress import Terminal
 from saadi.records import write_atomic

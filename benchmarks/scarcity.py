@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-from saadi.config import demo_config
+from saadi.configfile import demo_config
 from saadi.critics.downstream import Labelled, train_network
 from saadi.critics.tasks import TASKS
 from saadi.data.phantom import make_phantom

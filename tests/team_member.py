@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from small_diffusion import HELD_OUT, TRAIN, small_generator
 
 from saadi.alignment.train import align
-from saadi.config import AlignmentConfig, load_config
+from saadi.config import AlignmentConfig
+from saadi.configfile import load_config
 from saadi.critics.stages import draw_candidates, fit_critics, score_candidates
 from saadi.data.stages import prepare_data
 from saadi.diffusion.base import train_denoiser

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no network; huggingface_hub reads it once, when it is imported
 
 if TYPE_CHECKING:
-    from saadi.config import RunConfig, load_config
+    from saadi.config import RunConfig
+    from saadi.configfile import load_config
     from saadi.errors import BadInput
     from saadi.pipeline import run
 
@@ -22,7 +23,7 @@ __version__ = version("saadi-diffusion")
 _HOMES = {
     "run": "saadi.pipeline",
     "RunConfig": "saadi.config",
-    "load_config": "saadi.config",
+    "load_config": "saadi.configfile",
     "BadInput": "saadi.errors",
 }
 

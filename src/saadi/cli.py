@@ -83,7 +83,7 @@ def demo(
     redo: Redo = None,
 ) -> None:
     """Run the whole method on the built-in phantom, two rounds, on a laptop. Run again to resume."""
-    from saadi.config import demo_config
+    from saadi.configfile import demo_config
 
     config = demo_config(seed, tuple(assignments or ()), task)
     folder = out or Path("runs") / (f"demo-{task}" if seed == 0 else f"demo-{task}-seed-{seed}")
@@ -101,7 +101,7 @@ def run_command(
     redo: Redo = None,
 ) -> None:
     """Run the method on your labelled images. Killed or stopped, the same command resumes."""
-    from saadi.config import load_config
+    from saadi.configfile import load_config
 
     loaded = load_config(config, tuple(assignments or ()))
     _execute(loaded, out or Path("runs") / config.stem, final=final, dry=dry_run, as_json=as_json, redo=redo)
@@ -118,7 +118,7 @@ def folds(
 
     The group before it is val. Killed or stopped, the same command resumes. Each fold has a page of its own.
     """
-    from saadi.config import load_config
+    from saadi.configfile import load_config
     from saadi.folds import folds_table, run_folds
     from saadi.progress import Terminal
     from saadi.report import results_table
@@ -135,7 +135,7 @@ def folds(
 @app.command()
 def check(config: ConfigFile, assignments: Assignments = None, as_json: AsJson = False) -> None:
     """Look at a config's data before anything runs: counts, unreadable images, duplicates, leaks between splits."""
-    from saadi.config import load_config
+    from saadi.configfile import load_config
     from saadi.data.audit import audit, render_audit
 
     loaded = load_config(config, tuple(assignments or ()))
@@ -201,6 +201,21 @@ def settings() -> None:
     from saadi.reference import settings_reference
 
     typer.echo(settings_reference(), nl=False)
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="a Stable Diffusion model on the Hugging Face hub")],
+    as_json: AsJson = False,
+) -> None:
+    """Download a model, safetensors only, for `base.model: hub:OWNER/NAME`. Nothing else reaches the network."""
+    from saadi.diffusion.hub import HUB, fetch
+
+    folder = fetch(name)
+    facts = {"model": f"{HUB}{name}", "folder": str(folder)}
+    typer.echo(
+        json.dumps(facts, indent=1) if as_json else f"{name}: {folder}\nIn a config: base: {{model: {HUB}{name}}}"
+    )
 
 
 @app.command()

@@ -1,16 +1,12 @@
-"""One run, one YAML file: frozen models, every field documented, unknown keys refused with the nearest name."""
+"""Everything a run depends on: frozen models, every field documented."""
 
 from __future__ import annotations
 
-import difflib
-from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from saadi.errors import BadInput
 from saadi.records import Task
 
 Count = Annotated[int, Field(ge=1)]
@@ -73,10 +69,35 @@ class DataConfig(Part):
     phantom: PhantomConfig = PhantomConfig()
 
 
+class ComputeConfig(Part):
+    """How a diffusion model is computed. Between these settings results differ by rounding alone."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="of weights that do not learn; adapters, errors and what else learns are fp32. auto: fp32 on a "
+        "CPU, bf16 on a GPU that has it, else fp16",
+    )
+    micro: int = Field(
+        0, ge=0, description="images, or pairs, of a training step computed at once; 0: as many as the memory holds"
+    )
+    checkpointing: bool = Field(
+        False, description="compute activations a second time rather than keep them: slower, in far less memory"
+    )
+    eight_bit: bool = Field(False, description="AdamW with 8-bit moments, by bitsandbytes, which has to be installed")
+
+
 class BaseConfig(Part):
     """Stage 1: the diffusion model that is aligned."""
 
-    model: str = Field("tiny", description="tiny, or a folder in Stable Diffusion's format")
+    model: str = Field(
+        "tiny", description="tiny, a folder in Stable Diffusion's format, or hub:OWNER/NAME once `saadi fetch` got it"
+    )
+    tune: Literal["auto", "lora", "full"] = Field(
+        "auto",
+        description="what stage 1 trains: an adapter of the UNet, or all of UNet and text encoder; auto: all of tiny, "
+        "an adapter of others",
+    )
+    rank: Count = Field(32, description="rank of stage 1's adapter; alpha equals it")
     from_scratch: bool = Field(
         False, description="tiny only: start from random weights, not from the shipped foundation"
     )
@@ -144,6 +165,12 @@ class ClassifierConfig(Part):
     balance: Fraction = Field(0.5, description="0: classes as frequent as in the data; 1: equally frequent")
 
 
+class JudgeConfig(ClassifierConfig):
+    """The judge: of another architecture than the critic's."""
+
+    model: str = Field("test_resnet", description="as the critic's, but of another architecture")
+
+
 class CriticConfig(Part):
     """Stage 2: who judges. The critic is cross-fitted by group; the judge learnt otherwise and has no say in pairs."""
 
@@ -152,7 +179,7 @@ class CriticConfig(Part):
     copies: Count = Field(
         1, description="members without each share, from seeds of their own; the mean of their logits judges"
     )
-    judge: ClassifierConfig = ClassifierConfig(model="test_resnet")
+    judge: JudgeConfig = JudgeConfig()
 
 
 class PreferenceConfig(Part):
@@ -251,6 +278,7 @@ class RunConfig(Part):
     rounds: int = Field(2, ge=1, le=9, description="rounds of judging, pairing and aligning")
     threads: int = Field(0, ge=0, description="CPU threads; 0: all. Results are equal only for equal threads")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
+    compute: ComputeConfig = ComputeConfig()
     data: DataConfig = DataConfig()
     layouts: LayoutConfig = LayoutConfig()
     base: BaseConfig = BaseConfig()
@@ -259,82 +287,3 @@ class RunConfig(Part):
     preferences: PreferenceConfig = PreferenceConfig()
     alignment: AlignmentConfig = AlignmentConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-
-
-def _fields(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
-    for key in path:
-        annotation = model.model_fields[key].annotation if key in model.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        model = annotation
-    return list(model.model_fields)
-
-
-def parse_config(values: Any, source: str) -> RunConfig:
-    """Check a nested mapping. `source` names it in errors. Raises `BadInput` with one line."""
-    if not isinstance(values, dict):
-        raise BadInput(f"{source}: expected a mapping of settings, found {type(values).__name__}")
-    try:
-        return RunConfig.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(key) for key in first["loc"])
-        if first["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(first["loc"][-1]), _fields(RunConfig, first["loc"][:-1]), 1, 0.4)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise BadInput(f"{source}: unknown setting {where}{hint}") from None
-        reason = first["msg"].removeprefix("Value error, ")
-        raise BadInput(f"{source}: {where}: {reason} (found {first.get('input')!r:.80})") from None
-
-
-def set_value(values: dict[str, Any], assignment: str) -> None:
-    """Apply one `a.b=c` to a nested mapping, in place; the value is read as YAML."""
-    key, sign, text = assignment.partition("=")
-    if not sign or not key:
-        raise BadInput(f"--set {assignment}: expected a.b=value")
-    *parents, last = key.split(".")
-    for parent in parents:
-        if values.get(parent) is None:  # an empty section is null in YAML
-            values[parent] = {}
-        values = values[parent]
-        if not isinstance(values, dict):
-            raise BadInput(f"--set {assignment}: {parent} is a value, not a section")
-    try:
-        values[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise BadInput(f"--set {assignment}: {text!r} is not a YAML value") from None
-
-
-def load_config(path: Path, assignments: tuple[str, ...] = ()) -> RunConfig:
-    """Read a YAML file. A relative `data.path` is meant from the file's folder. Raises `BadInput`."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except FileNotFoundError:
-        raise BadInput(f"{path}: no such file; `saadi run CONFIG` takes a YAML file (examples: configs/)") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        line = f" at line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""  # type: ignore[attr-defined]
-        raise BadInput(f"{path}: not valid YAML{line}") from None
-    if isinstance(values, dict):
-        for assignment in assignments:
-            set_value(values, assignment)
-    config = parse_config(values, str(path))
-    data = config.data
-    if data.path is not None and not data.path.is_absolute():
-        data = data.model_copy(update={"path": (path.parent / data.path).resolve()})
-    return config.model_copy(update={"data": data})
-
-
-def demo_config(seed: int = 0, assignments: tuple[str, ...] = (), task: str = "classification") -> RunConfig:
-    """The demo's configuration; another seed is another phantom. Raises `BadInput` for a task without a demo."""
-    path = Path(str(files("saadi") / "demos" / f"{task}.yaml"))
-    if not path.is_file():
-        known = ", ".join(sorted(one.stem for one in path.parent.glob("*.yaml")))
-        raise BadInput(f"--task {task}: has no demo; one of {known}")
-    return load_config(path, (f"seed={seed}", *assignments))
-
-
-def dump_config(config: RunConfig) -> str:
-    """The resolved configuration as YAML."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

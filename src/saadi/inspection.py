@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saadi.config import RunConfig, load_config
+from saadi.config import RunConfig
+from saadi.configfile import load_config
 from saadi.data import Dataset
 from saadi.data.conditions import conditions_of
 from saadi.data.stages import read_data

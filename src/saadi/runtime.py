@@ -24,6 +24,16 @@ def device_of(config: RunConfig) -> torch.device:
     return torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def precision_of(config: RunConfig) -> torch.dtype:
+    """The type of a diffusion model's weights that do not learn."""
+    kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if config.compute.precision != "auto":
+        return kinds[config.compute.precision]
+    if device_of(config).type == "cpu":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
 def peak_memory() -> int:
     """Bytes this process has taken at its peak.
 

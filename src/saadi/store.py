@@ -15,7 +15,8 @@ from typing import Any
 import torch
 import yaml
 
-from saadi.config import RunConfig, dump_config
+from saadi.config import RunConfig
+from saadi.configfile import dump_config
 from saadi.errors import BadInput
 from saadi.files import digest, file_digest, versions
 from saadi.records import write_atomic

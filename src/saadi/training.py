@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
@@ -58,7 +59,8 @@ class Shares:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast. `warmup`: share of the steps; `ema`: decay of the averaged weights, 0 for none.
+    """How long and how fast. `warmup`: share of the steps; `ema`: decay of the averaged weights, 0 for none;
+    `eight_bit`: the optimiser's moments are of 8 bits, by bitsandbytes.
 
     The rate rises linearly, then falls to `floor` times its peak along a cosine.
     """
@@ -71,6 +73,7 @@ class Recipe:
     clip: float = 1.0
     ema: float = 0.0
     betas: tuple[float, float] = (0.9, 0.99)
+    eight_bit: bool = False
 
     def rate(self, step: int) -> float:
         """The learning rate of a step (0-based)."""
@@ -87,6 +90,43 @@ def _decayed(modules: Mapping[str, nn.Module]) -> tuple[list[nn.Parameter], list
     return [p for p in every if p.ndim > 1], [p for p in every if p.ndim <= 1]
 
 
+def _optimiser(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW, with moments of 8 bits if so asked. Raises `BadInput` where bitsandbytes is not installed."""
+    if not recipe.eight_bit:
+        return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
+    try:
+        import bitsandbytes
+    except ImportError:
+        raise BadInput(
+            "compute.eight_bit: bitsandbytes is not installed; pip install it, or leave the setting out"
+        ) from None
+    eight_bit: torch.optim.Optimizer = bitsandbytes.optim.AdamW8bit(groups, lr=recipe.lr, betas=recipe.betas)
+    return eight_bit
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a training of a diffusion model has to do with: see `Shares` and `Recipe`, and `precision` of what is
+    computed and does not learn."""
+
+    team: Team = ALONE
+    micro: int = 0
+    precision: torch.dtype = torch.float32
+    eight_bit: bool = False
+
+    def shares(self, batch: int) -> Shares:
+        """How a batch is shared out."""
+        return Shares(batch, self.micro, self.team, loss_scale(self.precision))
+
+
+PLAIN = Resources()
+
+
+def loss_scale(precision: torch.dtype) -> float:
+    """What a loss is to be multiplied by before it is differentiated: gradients of fp16 would vanish below 6e-8."""
+    return 2.0**16 if precision == torch.float16 else 1.0
+
+
 class _State:
     """Weights, buffers, averages and optimiser of a training, as one safetensors file."""
 
@@ -95,7 +135,7 @@ class _State:
         decayed, rest = _decayed(modules)
         groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
         self.parameters = decayed + rest
-        self.optimiser = torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
+        self.optimiser = _optimiser(groups, recipe)
         self.average = [p.detach().clone() for p in self.parameters] if recipe.ema else []
 
     def _learnt(self) -> dict[str, Tensor]:
@@ -108,11 +148,10 @@ class _State:
 
     def save(self, path: Path, step: int, rows: list[dict[str, float]]) -> None:
         tensors = {f"weight/{name}": t for name, t in self._learnt().items()}
-        for i, p in enumerate(self.parameters):
-            state = self.optimiser.state.get(p)
-            if not state:  # a parameter the loss has not reached
-                continue
-            tensors |= {f"mean/{i}": state["exp_avg"], f"square/{i}": state["exp_avg_sq"]}
+        for i, p in enumerate(self.parameters):  # nothing of one that the loss has not reached
+            for name, value in self.optimiser.state.get(p, {}).items():
+                kind = "state" if isinstance(value, Tensor) else "number"
+                tensors[f"{kind}/{i}/{name}"] = torch.as_tensor(value)
         tensors |= {f"average/{i}": a for i, a in enumerate(self.average)}
         tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
         partial = path.with_name(path.name + ".partial")
@@ -127,14 +166,16 @@ class _State:
         tensors, step = load_file(path), int(metadata["step"])
         for name, target in self._learnt().items():
             target.copy_(tensors[f"weight/{name}"])
-        for i, p in enumerate(self.parameters):
-            if f"mean/{i}" not in tensors:
+        for name, tensor in tensors.items():
+            kind, _, rest = name.partition("/")
+            if kind not in ("state", "number"):
                 continue
-            self.optimiser.state[p] = {
-                "step": torch.tensor(float(step), device=p.device),
-                "exp_avg": torch.empty_like(p).copy_(tensors[f"mean/{i}"]),
-                "exp_avg_sq": torch.empty_like(p).copy_(tensors[f"square/{i}"]),
-            }
+            number, _, key = rest.partition("/")
+            p = self.parameters[int(number)]
+            value = tensor.item() if kind == "number" else tensor.to(p.device)
+            if kind == "state" and tensor.shape == p.shape:
+                value = torch.empty_like(p, dtype=tensor.dtype).copy_(tensor)  # in the order of p's memory
+            self.optimiser.state[p][key] = value
         for i, average in enumerate(self.average):
             average.copy_(tensors[f"average/{i}"])
         return step, json.loads(metadata["rows"])

@@ -26,7 +26,8 @@ from typing import Any, TypeVar
 import torch
 from safetensors import SafetensorError
 
-from saadi.config import RunConfig, load_config
+from saadi.config import RunConfig
+from saadi.configfile import load_config
 from saadi.errors import BadInput
 from saadi.runtime import device_of, peak_memory, prepare_runtime
 from saadi.team import ALONE, Team

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 from saadi import workers
 from saadi.cli import main
-from saadi.config import load_config
+from saadi.configfile import load_config
 from saadi.files import file_digest
 from saadi.store import MANIFEST, Run
 

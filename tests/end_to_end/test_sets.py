@@ -12,7 +12,7 @@ from conftest import Finished
 
 from saadi.alignment.focus import saliency_weight
 from saadi.alignment.stages import anchor_pairs
-from saadi.config import load_config
+from saadi.configfile import load_config
 from saadi.critics.judging import scored
 from saadi.critics.stages import fit_critics
 from saadi.data.stages import prepare_data

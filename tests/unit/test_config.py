@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from saadi.config import RunConfig, dump_config, load_config, parse_config, set_value
+from saadi.config import RunConfig
+from saadi.configfile import dump_config, load_config, parse_config, set_value
 from saadi.errors import BadInput
 
 

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from saadi.config import parse_config
+from saadi.configfile import parse_config
 from saadi.critics.judging import Critic
 from saadi.data import Dataset
 from saadi.data.phantom import make_phantom

@@ -13,7 +13,8 @@ from conftest import Command
 from segmented import write
 
 from saadi import folds
-from saadi.config import RunConfig, parse_config
+from saadi.config import RunConfig
+from saadi.configfile import parse_config
 from saadi.errors import BadInput
 from saadi.evaluation.statistics import Bootstrap
 from saadi.folds import fold_folder, folds_of, folds_table, run_folds, together

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from saadi import inspection
-from saadi.config import dump_config, parse_config
+from saadi.configfile import dump_config, parse_config
 from saadi.data.stages import read_data
 from saadi.diffusion.painting import Painter
 from saadi.errors import BadInput, Interrupted

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 from torch import nn
 
-from saadi.config import parse_config
+from saadi.configfile import parse_config
 from saadi.errors import BadInput
 from saadi.preflight import preflight
 

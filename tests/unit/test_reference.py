@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from saadi.config import RunConfig, demo_config, load_config
+from saadi.config import RunConfig
+from saadi.configfile import demo_config, load_config
 from saadi.reference import settings_reference
 
 ROOT = Path(__file__).parents[2]

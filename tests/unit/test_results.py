@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from saadi.config import parse_config
+from saadi.configfile import parse_config
 from saadi.data import Dataset
 from saadi.evaluation import results as module
 from saadi.evaluation.arms import Arm

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from sets_on_disk import BUILDERS
 
-from saadi.config import DataConfig, load_config
+from saadi.config import DataConfig
+from saadi.configfile import load_config
 from saadi.data.audit import audit
 from saadi.data.load import load_dataset, scan_source
 from saadi.data.sets.catalogue import SETS, describe, find_view

@@ -15,7 +15,8 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from saadi.config import RunConfig, dump_config
+from saadi.config import RunConfig
+from saadi.configfile import dump_config
 from saadi.errors import BadInput
 from saadi.workers import Context, Crew
 

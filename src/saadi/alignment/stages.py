@@ -21,7 +21,7 @@ from saadi.diffusion.lessons import anchors_of, prompt_of, sample_images
 from saadi.diffusion.lora import add_adapter, save_adapter
 from saadi.diffusion.objective import Clean
 from saadi.diffusion.painting import read_images, read_masks
-from saadi.diffusion.stages import model_at
+from saadi.diffusion.stages import model_at, resources_of
 from saadi.pairing import hold_out
 from saadi.preferences import taken_for
 from saadi.records import Condition, Pair, Sample, Score, write_atomic
@@ -157,7 +157,7 @@ def align_round(
             seed_of(config.seed, "align", round_),
             checkpoint=folder / "checkpoint.safetensors",
             progress=progress,
-            team=run.team,
+            resources=resources_of(run),
         )
         steps, tried = int(rows[-1]["step"]), int(rows[-1].get("tried", 0))
         cost = unet_passes(config.alignment, len(train), len(watched), steps, tried)
@@ -206,7 +206,7 @@ def train_on_winners(run: Run, data: Dataset, samples: Sequence[Sample], pairs: 
             seed=seed_of(config.seed, "winners"),
             checkpoint=folder / "checkpoint.safetensors",
             progress=progress,
-            team=run.team,
+            resources=resources_of(run),
         )
         steps = config.alignment.steps
         _finish(

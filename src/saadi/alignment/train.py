@@ -18,7 +18,7 @@ from saadi.diffusion.objective import Clean, Schedule, denoised, epsilon_errors,
 from saadi.errors import BadInput
 from saadi.seeds import numpy_rng, seed_of, torch_rng
 from saadi.team import ALONE, Team
-from saadi.training import Progress, Recipe, Shares, fit
+from saadi.training import PLAIN, Progress, Recipe, Resources, fit
 
 _REFERENCE_BATCH = 64
 WATCH_EVERY = 10
@@ -194,15 +194,14 @@ def align(
     *,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
-    micro: int = 0,
-    team: Team = ALONE,
+    resources: Resources = PLAIN,
 ) -> tuple[list[dict[str, float]], str]:
     """Add an adapter to `unet` and train it in place; returns the log and why training ended.
 
     `reference` may be `unet` itself (the previous round): its errors are taken before the adapter exists. Held-out
     pairs, on fixed draws, give pair accuracy and the winner's and the loser's change of error apart, since a growing
     margin can hide that both get worse (likelihood displacement). `train` and `held_out` hold a pair each at least.
-    `micro` and `team` share out a step's pairs, as `Shares` has it.
+    The adapter is float32 whatever the type of the UNet's own weights.
     Raises `BadInput` for an unknown objective.
     """
     if config.objective not in OBJECTIVES:
@@ -218,7 +217,7 @@ def align(
             seed_of(seed, key),
             weighting=config.weighting,
             earliest=config.earliest,
-            team=team,
+            team=resources.team,
         )
         for pairs, count, key in ((train, draws, "train"), (held_out, config.bank, "held-out"))
     )
@@ -234,7 +233,7 @@ def align(
         return (loss + config.sft * sft(errors, config.beta)).mean()
 
     def watch(step: int) -> dict[str, float]:
-        winner, loser, _ = _every_error(unet, schedule, held_out, watched, team)
+        winner, loser, _ = _every_error(unet, schedule, held_out, watched, resources.team)
         base_winner, base_loser = watched.reference_winner.flatten(), watched.reference_loser.flatten()
         margin = relative_margin(winner, loser, base_winner, base_loser)
         return {
@@ -249,9 +248,9 @@ def align(
             return f"the held-out winners' error rose {row['winner_change']:.1%} above the reference's"
         return None
 
-    recipe = Recipe(config.steps, config.lr, warmup=0.1, floor=0.1)
+    recipe = Recipe(config.steps, config.lr, warmup=0.1, floor=0.1, eight_bit=resources.eight_bit)
     rows, reason = fit(
-        {"unet": unet}, loss_at, recipe, shares=Shares(config.pairs, micro, team), seed=seed, what="alignment",
+        {"unet": unet}, loss_at, recipe, shares=resources.shares(config.pairs), seed=seed, what="alignment",
         checkpoint=checkpoint, every=WATCH_EVERY, progress=progress, watch=watch, stop=stop,
     )  # fmt: skip
     if config.extrapolation > 1 and any(p.any() for p in outer_weights(unet)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,7 @@ from saadi.diffusion.generator import Generator, encode_ids, encode_prompts, tok
 from saadi.diffusion.objective import Clean, denoised, residual, stratified_timesteps
 from saadi.errors import BadInput
 from saadi.seeds import numpy_rng, torch_rng
-from saadi.team import ALONE, Team
-from saadi.training import Progress, Recipe, Shares, fit
+from saadi.training import PLAIN, Progress, Recipe, Resources, fit
 
 DROP_PROMPT = 0.1
 """Share of images trained with the empty prompt, which guidance needs."""
@@ -64,14 +64,14 @@ def train_denoiser(
     checkpoint: Path | None = None,
     every: int = 50,
     progress: Progress | None = None,
-    micro: int = 0,
-    team: Team = ALONE,
+    resources: Resources = PLAIN,
 ) -> list[dict[str, float]]:
     """Train UNet and text encoder in place, what of them asks for gradients; returns the log.
 
     `images(index, rng)` gives images `index` [B], whose classes are `labels` [N], named by `prompts` [C]; `rng` is for
-    what it decides at random. `micro` and `team` share out a batch, as `Shares` has it.
+    what it decides at random. Weights that learn have to be float32, those of an adapter too.
     """
+    precision = resources.precision
     device, schedule = generator.device, generator.schedule
     total = len(schedule.alpha_bar)
     ids = prompt_table(generator, prompts)
@@ -86,13 +86,15 @@ def train_denoiser(
         t = stratified_timesteps(batch, total, trng)[rows].to(device)
         noise = torch.randn(x0.latents.shape, generator=trng)[rows].to(device)
         asked = np.where(rng.random(batch) < DROP_PROMPT, len(prompts), labels[index])[rows]
-        if known is None:
-            seen, inverse = np.unique(asked, return_inverse=True)
-            embeddings = encode_ids(generator, ids[seen])[torch.from_numpy(inverse).to(device)]
-        else:
-            embeddings = known[torch.from_numpy(asked).to(device)]
         mean, x0 = x0.weight.mean().to(device), x0.take(rows).to(device)
-        missed = residual(schedule, denoised(generator.unet, schedule, x0, noise, t, embeddings), x0.latents, noise, t)
+        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+            if known is None:
+                seen, inverse = np.unique(asked, return_inverse=True)
+                embeddings = encode_ids(generator, ids[seen])[torch.from_numpy(inverse).to(device)]
+            else:
+                embeddings = known[torch.from_numpy(asked).to(device)]
+            prediction = denoised(generator.unet, schedule, x0, noise, t, embeddings)
+        missed = residual(schedule, prediction, x0.latents, noise, t)
         return (missed.square() * (x0.weight / mean)).mean()  # alike at all t, as Stable Diffusion was trained
 
     generator.unet.train()
@@ -100,8 +102,8 @@ def train_denoiser(
     log, _ = fit(
         {"unet": generator.unet, "text": generator.text_encoder},
         loss_at,
-        recipe,
-        shares=Shares(batch, micro, team),
+        replace(recipe, eight_bit=resources.eight_bit),
+        shares=resources.shares(batch),
         seed=seed,
         what="base model",
         checkpoint=checkpoint,

@@ -32,7 +32,7 @@ def encode_images(generator: Generator, images: NDArray[np.uint8], blank: NDArra
             signed = pixels.to(generator.device).float() / 127.5 - 1
             if blank is not None:
                 signed = signed * torch.from_numpy(~blank[part])[:, None].to(signed.device)
-            encoded = generator.vae.encode(signed)
+            encoded = generator.vae.encode(signed.to(generator.vae.dtype))
             latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
             out.append(latents.float() * scale)
     return torch.cat(out)
@@ -42,7 +42,10 @@ def decode_latents(generator: Generator, latents: Tensor) -> NDArray[np.uint8]:
     """Images [N, S, S, 3] uint8 of latents [N, C, h, w] as `encode_images` gives them."""
     scale = generator.vae.config.scaling_factor
     with evaluating(generator.vae):
-        parts = [generator.vae.decode(part / scale).sample for part in torch.split(latents, _ENCODE_BATCH)]
+        parts = [
+            generator.vae.decode((part / scale).to(generator.vae.dtype)).sample
+            for part in torch.split(latents, _ENCODE_BATCH)
+        ]
     pixels = torch.cat(parts).float().clamp(-1, 1).permute(0, 2, 3, 1).cpu().numpy()
     return ((pixels + 1) * 127.5 + 0.5).astype(np.uint8)
 

@@ -56,10 +56,10 @@ class Generator:
         device: torch.device = next(self.unet.parameters()).device
         return device
 
-    def to(self, device: torch.device) -> Generator:
-        """Move all weights."""
+    def to(self, device: torch.device, precision: torch.dtype = torch.float32) -> Generator:
+        """Move all weights, and make them of a type."""
         for module in (self.vae, self.text_encoder, self.unet):
-            module.to(device)
+            module.to(device, precision)
         self.unet.to(memory_format=torch.channels_last)
         return self
 

@@ -67,9 +67,13 @@ class Clean:
 
 
 def denoised(unet: nn.Module, schedule: Schedule, x0: Clean, noise: Tensor, t: Tensor, embedding: Tensor) -> Tensor:
-    """What the network predicts [B, C, h, w] for images noised to timesteps `t` [B], under prompts [B, T, D]."""
+    """What the network predicts [B, C, h, w] for images noised to timesteps `t` [B], under prompts [B, T, D].
+
+    It is shown numbers of the type of its own weights.
+    """
+    kind = next((p.dtype for p in unet.parameters()), torch.float32)
     seen = torch.cat([noised(schedule, x0.latents, noise, t), x0.given], 1)
-    prediction: Tensor = unet(seen, t, embedding).sample
+    prediction: Tensor = unet(seen.to(kind), t, embedding.to(kind)).sample
     return prediction
 
 

@@ -12,26 +12,40 @@ from saadi.config import RunConfig
 from saadi.data import Dataset
 from saadi.diffusion.base import train_denoiser
 from saadi.diffusion.generator import Generator, build_tiny, learn_words, load_generator, save_generator
+from saadi.diffusion.hub import HUB, cached
 from saadi.diffusion.lessons import lessons_of
-from saadi.diffusion.lora import apply_adapter
+from saadi.diffusion.lora import add_adapter, apply_adapter, save_adapter
 from saadi.files import file_digest
 from saadi.foundation import foundation_folder
-from saadi.runtime import device_of
+from saadi.runtime import device_of, precision_of
 from saadi.seeds import seed_of
 from saadi.store import Run
-from saadi.training import Progress, Recipe, write_log
+from saadi.training import Progress, Recipe, Resources, write_log
 
 
 def start_folder(config: RunConfig) -> Path:
     """The folder of the model stage 1 starts from."""
     if config.base.model == "tiny":
         return foundation_folder(inpainting=config.task == "segmentation")
-    return Path(config.base.model)
+    return cached(config.base.model.removeprefix(HUB)) if config.base.model.startswith(HUB) else Path(config.base.model)
+
+
+def tunes_all(config: RunConfig) -> bool:
+    """Whether stage 1 trains all weights of UNet and text encoder, or an adapter."""
+    return config.base.tune == "full" or (config.base.tune == "auto" and config.base.model == "tiny")
+
+
+def resources_of(run: Run) -> Resources:
+    """What the trainings of a run's diffusion model have to do with."""
+    compute = run.config.compute
+    return Resources(run.team, compute.micro, precision_of(run.config), compute.eight_bit)
 
 
 def open_start(config: RunConfig, labels: Sequence[str]) -> Generator:
     """The model stage 1 starts from: a Stable Diffusion folder, or the foundation, to which `labels` are new words."""
     generator = load_generator(start_folder(config))
+    if config.compute.checkpointing:
+        generator.unet.enable_gradient_checkpointing()
     # The stock pipeline draws at the size the UNet's configuration says: the run's, whatever the model was made for.
     generator.unet.register_to_config(sample_size=config.data.size // generator.cell)
     if config.base.model != "tiny":
@@ -47,12 +61,19 @@ def open_start(config: RunConfig, labels: Sequence[str]) -> Generator:
 
 
 def train_base(run: Run, data: Dataset) -> None:
-    """Stage 1 (SSD): fine-tune on the training images into `base/model`."""
-    config = run.config
+    """Stage 1 (SSD): fine-tune on the training images into `base/model`.
+
+    An adapter is kept in `base/adapter` and folded into the model: so that the model is stage 1 itself, to the bit, to
+    whatever adapters come later.
+    """
+    config, device = run.config, device_of(run.config)
 
     def make(folder: Path, progress: Progress) -> None:
-        generator = open_start(config, data.space.names).to(device_of(config))
-        lessons = lessons_of(config, generator, data.split("train"))
+        generator = open_start(config, data.space.names)
+        lessons = lessons_of(config, generator.to(device), data.split("train"))
+        if not tunes_all(config):
+            generator.to(device, precision_of(config)).text_encoder.requires_grad_(False)
+            add_adapter(generator.unet, config.base.rank, seed_of(config.seed, "base"))
         rows = train_denoiser(
             generator,
             lambda index, _: lessons.images.take(torch.from_numpy(index)),
@@ -64,10 +85,14 @@ def train_base(run: Run, data: Dataset) -> None:
             seed=seed_of(config.seed, "base"),
             checkpoint=folder / "checkpoint.safetensors",
             progress=progress,
-            team=run.team,
+            resources=resources_of(run),
         )
         if not run.team.leads:
             return
+        if not tunes_all(config):
+            save_adapter(generator.unet, folder / "adapter")
+            generator = open_start(config, data.space.names)
+            apply_adapter(generator.pipeline(), folder / "adapter")
         save_generator(generator, folder / "model")
         write_log(folder / "log.jsonl", rows)
         (folder / "checkpoint.safetensors").unlink(missing_ok=True)
@@ -87,4 +112,6 @@ def model_at(root: Path, config: RunConfig, adapters: Sequence[str]) -> Generato
     pipe = generator.pipeline()
     for stage in adapters:
         apply_adapter(pipe, root / stage)
-    return generator.to(device_of(config))
+    if config.compute.checkpointing:
+        generator.unet.enable_gradient_checkpointing()
+    return generator.to(device_of(config), precision_of(config))

@@ -1,0 +1,93 @@
+"""A configuration from a YAML file and back: unknown keys are refused with the nearest name."""
+
+from __future__ import annotations
+
+import difflib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from saadi.config import RunConfig
+from saadi.errors import BadInput
+
+
+def _fields(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
+    for key in path:
+        annotation = model.model_fields[key].annotation if key in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)
+
+
+def parse_config(values: Any, source: str) -> RunConfig:
+    """Check a nested mapping. `source` names it in errors. Raises `BadInput` with one line."""
+    if not isinstance(values, dict):
+        raise BadInput(f"{source}: expected a mapping of settings, found {type(values).__name__}")
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(key) for key in first["loc"])
+        if first["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(first["loc"][-1]), _fields(RunConfig, first["loc"][:-1]), 1, 0.4)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise BadInput(f"{source}: unknown setting {where}{hint}") from None
+        reason = first["msg"].removeprefix("Value error, ")
+        raise BadInput(f"{source}: {where}: {reason} (found {first.get('input')!r:.80})") from None
+
+
+def set_value(values: dict[str, Any], assignment: str) -> None:
+    """Apply one `a.b=c` to a nested mapping, in place; the value is read as YAML."""
+    key, sign, text = assignment.partition("=")
+    if not sign or not key:
+        raise BadInput(f"--set {assignment}: expected a.b=value")
+    *parents, last = key.split(".")
+    for parent in parents:
+        if values.get(parent) is None:  # an empty section is null in YAML
+            values[parent] = {}
+        values = values[parent]
+        if not isinstance(values, dict):
+            raise BadInput(f"--set {assignment}: {parent} is a value, not a section")
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise BadInput(f"--set {assignment}: {text!r} is not a YAML value") from None
+
+
+def load_config(path: Path, assignments: tuple[str, ...] = ()) -> RunConfig:
+    """Read a YAML file. A relative `data.path` is meant from the file's folder. Raises `BadInput`."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file; `saadi run CONFIG` takes a YAML file (examples: configs/)") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        line = f" at line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""  # type: ignore[attr-defined]
+        raise BadInput(f"{path}: not valid YAML{line}") from None
+    if isinstance(values, dict):
+        for assignment in assignments:
+            set_value(values, assignment)
+    config = parse_config(values, str(path))
+    data = config.data
+    if data.path is not None and not data.path.is_absolute():
+        data = data.model_copy(update={"path": (path.parent / data.path).resolve()})
+    return config.model_copy(update={"data": data})
+
+
+def demo_config(seed: int = 0, assignments: tuple[str, ...] = (), task: str = "classification") -> RunConfig:
+    """The demo's configuration; another seed is another phantom. Raises `BadInput` for a task without a demo."""
+    path = Path(str(files("saadi") / "demos" / f"{task}.yaml"))
+    if not path.is_file():
+        known = ", ".join(sorted(one.stem for one in path.parent.glob("*.yaml")))
+        raise BadInput(f"--task {task}: has no demo; one of {known}")
+    return load_config(path, (f"seed={seed}", *assignments))
+
+
+def dump_config(config: RunConfig) -> str:
+    """The resolved configuration as YAML."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
