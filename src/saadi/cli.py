@@ -163,6 +163,40 @@ def status(run: RunFolder, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def pairs(
+    run: RunFolder,
+    export: Annotated[Path | None, typer.Option("--export", metavar="FILE", help="write them as CSV")] = None,
+    import_: Annotated[
+        Path | None, typer.Option("--import", metavar="FILE", help="take pairs from CSV: round, label, winner, loser")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="in place of the critic's, not beside them")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Preference pairs out of a run, or into one: a surgeon's, or another model's.
+
+    What is imported counts once the rounds' pairs are made anew, as the command says.
+    """
+    from saadi.exchange import export_pairs, import_pairs
+    from saadi.inspection import require_run
+
+    folder = require_run(run)
+    if (export is None) == (import_ is None):
+        raise BadInput("pairs: give one of --export FILE and --import FILE")
+    if export is not None:
+        count = export_pairs(folder, export)
+        facts: dict[str, Any] = {"run": str(run), "file": str(export), "pairs": count}
+        typer.echo(json.dumps(facts, indent=1) if as_json else f"{count} pairs: {export}")
+        return
+    assert import_ is not None
+    taken = import_pairs(folder, import_, "replace" if replace else "add")
+    redo = " ".join(f"--redo round-{number}/pairs" for number in taken)
+    facts = {"run": str(run), "imported": taken, "redo": [f"round-{number}/pairs" for number in taken]}
+    told = "; ".join(f"{count} pairs for round {number}" for number, count in taken.items())
+    line = f"{told}. They count after: saadi run CONFIG --out {run} {redo}"
+    typer.echo(json.dumps(facts, indent=1) if as_json else line)
+
+
+@app.command()
 def sample(
     run: RunFolder,
     label: Annotated[str, typer.Option("--class", metavar="NAME", help="the class to show")],

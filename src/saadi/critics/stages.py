@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from saadi.data.conditions import conditions_of
 from saadi.data.phantom import oracle_images
 from saadi.data.stages import data_of
 from saadi.diffusion.painting import Sampler
+from saadi.exchange import read_imported
 from saadi.files import file_digest
 from saadi.foundation import backbone_path, foundation_folder
 from saadi.pairing import budgets, make_pairs
@@ -162,10 +164,11 @@ def pair_candidates(
     `counts`: training images of each class, by which budgets are shared out.
     """
     config, seed = run.config.preferences, run.config.seed
-    budget = budgets(counts, config)
+    budget, imported = budgets(counts, config), read_imported(run.folder, round_)
 
     def make(folder: Path, progress: Progress) -> None:
-        pairs = make_pairs(samples, scores, config, budget, seed)
+        own = [] if imported and imported.use == "replace" else make_pairs(samples, scores, config, budget, seed)
+        pairs = [*own, *(imported.pairs if imported else ())]
         label_of = {sample.id: sample.label for sample in samples}
         summary = {label: {"candidates": 0, "right": 0, "pairs": 0} for label in dict.fromkeys(label_of.values())}
         for item in scores:
@@ -177,6 +180,6 @@ def pair_candidates(
         write_atomic(folder / "summary.json", json.dumps(summary, indent=1))
 
     inputs = [f"round-{round_}/scores"]
-    settings = [config.model_dump(mode="json"), budget, seed]
+    settings = [config.model_dump(mode="json"), budget, seed, asdict(imported) if imported else None]
     folder = run.stage(f"round-{round_}/pairs", make, settings=settings, inputs=inputs)
     return read_records(folder / "pairs.jsonl", Pair)
