@@ -66,6 +66,9 @@ class DataConfig(Part):
     test: tuple[str, ...] = Field(
         (), description="groups that are test in place of the table's, which go to train; none: as it says"
     )
+    licence: str | None = Field(
+        None, description="of the images; what is made from them inherits it. None: a public set's own, else unknown"
+    )
     phantom: PhantomConfig = PhantomConfig()
 
 
@@ -279,6 +282,10 @@ class RunConfig(Part):
     threads: int = Field(0, ge=0, description="CPU threads; 0: all. Results are equal only for equal threads")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
     compute: ComputeConfig = ComputeConfig()
+    tracking: tuple[Literal["tensorboard", "wandb"], ...] = Field(
+        (),
+        description="where curves and results go, too: tensorboard, into the run's folder, or wandb, over the network",
+    )
     data: DataConfig = DataConfig()
     layouts: LayoutConfig = LayoutConfig()
     base: BaseConfig = BaseConfig()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,12 +17,13 @@ from saadi.configfile import load_config
 from saadi.data import Dataset
 from saadi.data.conditions import conditions_of
 from saadi.data.stages import read_data
-from saadi.diffusion.painting import Painter, save_png
+from saadi.diffusion.painting import Painter
 from saadi.errors import BadInput
 from saadi.evaluation.memorisation import near_copies
+from saadi.export import write_set
 from saadi.features import load_embedder, nearest_mirrored
 from saadi.foundation import foundation_folder
-from saadi.records import LabelSpace, Sample, Task, read_json, write_atomic
+from saadi.records import Sample, read_json
 from saadi.report.wording import estimate
 from saadi.runtime import prepare_runtime
 from saadi.seeds import seed_of
@@ -91,7 +90,7 @@ def _round(folder: Path, config: RunConfig, asked: int | None) -> int:
 def sample_run(
     folder: Path, label: str, out: Path, count: int, asked: int | None, seed: int, keep_copies: bool
 ) -> dict[str, Any]:
-    """Draw `count` images of a class into a new folder, with `labels.csv` and `metadata.jsonl`; near-copies held back.
+    """Draw `count` images of a class into a new folder, with tables and a card (`export`); near-copies held back.
 
     The folder appears whole or not at all. Raises `BadInput` for an unknown class or round, for a folder that holds
     something or has no place to be, and, unless copies are kept, for a run whose images are not measured yet.
@@ -105,15 +104,18 @@ def sample_run(
     with _appearing(out) as place:
         is_copy = _none_is_a_copy if keep_copies else _copy_detector(folder, data)
         samples, images, masks, held_back = _draw_new(Run(folder, config), label, count, round_, seed, is_copy)
-        _write_set(place, data.space, samples, images, masks, config.task, f"synthetic-round-{round_}")
-    return {
-        "written": len(images),
-        "asked": count,
-        "held_back": held_back,
-        "round": round_,
-        "class": label,
-        "out": str(out),
-    }
+        facts = {
+            "written": len(images),
+            "asked": count,
+            "held_back": held_back,
+            "keeps_copies": keep_copies,
+            "round": round_,
+            "class": label,
+            "seed": seed,
+            "out": str(out),
+        }
+        write_set(place, config, data.space, samples, images, masks, facts)
+    return facts
 
 
 @contextmanager
@@ -170,38 +172,6 @@ def _draw_new(
         pixels += list(images[kept])
         masks += [] if maps is None else list(maps[kept])
     return samples[:count], pixels[:count], masks[:count], held_back
-
-
-def _write_set(
-    folder: Path, space: LabelSpace, samples: Sequence[Sample], images: Sequence[Images], masks: Sequence[Images],
-    task: Task, group: str,
-) -> None:  # fmt: skip
-    """Samples in the form that saadi reads as data of the task, and a table for `load_dataset("imagefolder")`."""
-    names = [f"{sample.label.replace('/', '-')}-{i:05d}.png" for i, sample in enumerate(samples)]
-    for kind, pixels in (("images", images), ("masks", masks)):
-        if pixels:
-            (folder / kind).mkdir()
-        for name, image in zip(names, pixels, strict=bool(pixels)):
-            save_png(folder / kind / name, image)
-    columns = {"file": [f"images/{name}" for name in names]}
-    if task == "classification":
-        columns["label"] = [sample.label for sample in samples]
-    if task == "segmentation":
-        columns["mask"] = [f"masks/{name}" for name in names]
-        write_atomic(folder / "classes.json", json.dumps(dict(enumerate(space.names)), indent=1) + "\n")
-    columns |= {"group": [group] * len(names), "split": ["train"] * len(names)}
-    if task == "presence":
-        shown = [sample.condition.labels for sample in samples]
-        columns |= {f"has_{name}": [str(int(name in labels)) for labels in shown] for name in space.names}
-    table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows([tuple(columns), *zip(*columns.values(), strict=True)])
-    write_atomic(folder / "labels.csv", table.getvalue())
-    rows = [
-        {"file_name": file, "label": sample.label}
-        | ({"labels": list(sample.condition.labels)} if task == "presence" else {})
-        for file, sample in zip(columns["file"], samples, strict=True)
-    ]
-    write_atomic(folder / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _none_is_a_copy(images: Images) -> NDArray[np.bool_]:

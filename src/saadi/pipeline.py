@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from saadi.alignment.stages import align_round, passes_of, train_on_winners
+from saadi.cards import write_model_card
 from saadi.config import RunConfig
 from saadi.critics.stages import draw_candidates, fit_critics, pair_candidates, score_candidates
 from saadi.data.stages import prepare_data
@@ -28,6 +29,7 @@ from saadi.report import write_page
 from saadi.runtime import prepare_runtime
 from saadi.store import Begin, Run, silent
 from saadi.team import join_team
+from saadi.tracking import tracked
 
 
 def run(
@@ -45,11 +47,13 @@ def run(
     team = join_team(cpu=config.device == "cpu")
     if team.leads:
         preflight(config, folder)
-    with Run(folder, config, begin=begin, redo=redo, team=team) as open_run:
+    with Run(folder, config, begin=begin, redo=redo, team=team) as open_run, tracked(open_run) as trackers:
         arms = _arms(open_run)
         results = write_results(open_run, *arms, final=final) if team.leads else {}
+        trackers.results(results)
     if team.leads:
         write_page(folder)
+        write_model_card(folder, config)
     return results
 
 

@@ -28,6 +28,7 @@ from saadi.preferences import CRITERIA
 from saadi.records import Frame, LabelSpace
 from saadi.runtime import device_of
 from saadi.store import MANIFEST
+from saadi.tracking import check_trackers
 
 PREDICTIONS = ("epsilon", "v_prediction")
 
@@ -40,6 +41,7 @@ def preflight(config: RunConfig, folder: Path) -> None:
     _check_preferences(config)
     _known("alignment.objective", config.alignment.objective, OBJECTIVES)
     device_of(config)
+    check_trackers(config)
     foundation_folder()
     models = {
         "critic.classifier": config.critic.classifier.model,

@@ -63,6 +63,8 @@ class Run:
         self.folder, self.config, self.team, self.begin = folder, config, team, begin if team.leads else silent
         self._redo, self._may_redo = set(redo), bool(redo)
         self._digests: dict[str, str] = {}
+        self.finished: Callable[[str, Path], None] = lambda name, folder: None
+        """Called when a stage was made, not when it was found done."""
 
     def __enter__(self) -> Run:
         if self.team.leads:
@@ -244,6 +246,7 @@ class Run:
         }
         write_atomic(folder / MANIFEST, json.dumps(manifest, indent=1))
         self._digests[name] = digest(outputs)
+        self.finished(name, folder)
 
     @staticmethod
     def _unfinished(folder: Path, key: Mapping[str, Any]) -> float | None:
@@ -287,7 +290,8 @@ def retire_results(folder: Path) -> None:
 
     What was read on `test` is never lost: final results, and the predictions behind them, are kept under other names.
     """
-    (folder / "report.html").unlink(missing_ok=True)
+    for told in ("report.html", "model-card.md"):
+        (folder / told).unlink(missing_ok=True)
     results, predictions = folder / "results.json", folder / "evaluation" / "predictions-test.npz"
     if not results.is_file():
         return

@@ -68,8 +68,11 @@ def test_near_copies_are_held_back_and_replaced(run: Path, tmp_path: Path) -> No
     facts = sample_run(run, "a/b", tmp_path / "out", 6, None, 0, False)
     # Of 0 .. 7, 0 .. 3 the images at 1, 2 and 3 are nearer to the training image, at 2, than 1.5.
     assert facts == {
-        "written": 6, "asked": 6, "held_back": 6, "round": 1, "class": "a/b", "out": str(tmp_path / "out"),
+        "written": 6, "asked": 6, "held_back": 6, "keeps_copies": False, "round": 1, "class": "a/b", "seed": 0,
+        "out": str(tmp_path / "out"),
     }  # fmt: skip
+    card = (tmp_path / "out/README.md").read_text()
+    assert "6 of 12 images were held back" in card
     names = [f"images/a-b-{i:05d}.png" for i in range(6)]
     rows = [json.loads(line) for line in (tmp_path / "out/metadata.jsonl").read_text().splitlines()]
     assert rows == [{"file_name": name, "label": "a/b"} for name in names]
@@ -84,6 +87,7 @@ def test_copies_are_kept_where_asked_in_a_run_that_is_not_measured(run: Path, tm
     assert {path.name for path in tmp_path.iterdir()} == {"run"}
     facts = sample_run(run, "hook", tmp_path / "out", 3, None, 0, True)
     assert (facts["written"], facts["held_back"]) == (3, 0)
+    assert "were **not** held back" in (tmp_path / "out/README.md").read_text()
 
 
 def test_what_cannot_be_written_is_refused_before_anything_is_drawn(
@@ -111,12 +115,12 @@ def test_a_partial_folder_is_swept_away_and_an_empty_one_filled_in_its_place(
     before = out.stat().st_ino if there else None
     sample_run(run, "hook", out, 3, None, 0, True)
     assert {path.name for path in tmp_path.iterdir()} == {"run", "out"}
-    assert {path.name for path in out.iterdir()} == {"images", "labels.csv", "metadata.jsonl"}
+    assert {path.name for path in out.iterdir()} == {"images", "labels.csv", "metadata.jsonl", "README.md"}
     assert len(list((out / "images").iterdir())) == 3
     assert before in (None, out.stat().st_ino)  # a mount point could not be replaced
 
 
-@pytest.mark.parametrize("at", ["conditions_of", "save_png", "write_atomic"])
+@pytest.mark.parametrize("at", ["inspection.conditions_of", "export.save_png", "export.write_atomic"])
 def test_an_interrupted_sample_leaves_nothing(
     at: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,7 +128,7 @@ def test_an_interrupted_sample_leaves_nothing(
         assert not (tmp_path / "out").exists()
         raise Interrupted
 
-    monkeypatch.setattr(inspection, at, stop)
+    monkeypatch.setattr(f"saadi.{at}", stop)
     with pytest.raises(Interrupted):
         sample_run(run, "hook", tmp_path / "out", 3, None, 0, True)
     assert {path.name for path in tmp_path.iterdir()} == {"run"}

@@ -16,7 +16,7 @@ HUB = "hub:"
 """What `base.model` begins with where a name on the hub follows."""
 
 WANTED = [
-    "model_index.json", "*/config.json", "scheduler/*.json", "tokenizer/*",
+    "README.md", "model_index.json", "*/config.json", "scheduler/*.json", "tokenizer/*",
     "unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors",
     "text_encoder/model.safetensors",
 ]  # fmt: skip

@@ -1,0 +1,91 @@
+"""Cards: what a model, or a set of images, was made from, what it is worth and what it is for, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from saadi.config import RunConfig
+from saadi.configfile import dump_config
+from saadi.data.sets.catalogue import find_view
+from saadi.diffusion.hub import HUB, cached
+from saadi.errors import BadInput
+from saadi.records import read_json, write_atomic
+from saadi.report import results_table
+from saadi.report.wording import headline
+
+OURS = "apache-2.0"
+UNSTATED = "not stated"
+INTENDED = """\
+## Intended use
+
+For research in surgical data science: to train and test models that read surgical images. **Not for clinical use.** A
+synthetic image may be wrong about anatomy, instruments and their use; what a model learns from it has to be tested on
+real images of other patients."""
+
+
+def source_licence(config: RunConfig) -> str:
+    """The licence of the images a run learnt from, as far as it is known."""
+    if config.data.licence:
+        return config.data.licence
+    if config.data.source == "phantom":
+        return OURS
+    if config.data.source == "set":
+        return find_view(config.data.set, config.task)[0].licence
+    return f"{UNSTATED}; ask whoever gave the images"
+
+
+def base_licence(model: str) -> str:
+    """The licence of a base model: what the card in its folder says."""
+    if model == "tiny":
+        return OURS
+    try:
+        card = (cached(model.removeprefix(HUB)) if model.startswith(HUB) else Path(model)) / "README.md"
+        _, head, _ = card.read_text(encoding="utf-8").split("---", 2)
+        return str(yaml.safe_load(head)["license"])
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, BadInput):
+        return f"{UNSTATED} in its folder"
+
+
+def _render(template: str, config: RunConfig, **values: Any) -> str:
+    pages = Environment(  # Markdown, not HTML: nothing is escaped
+        loader=PackageLoader("saadi", "report"), autoescape=False, undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    licences = {"source_licence": source_licence(config), "base_licence": base_licence(config.base.model)}
+    return pages.get_template(template).render(config=config, intended=INTENDED, **licences, **values)
+
+
+def model_card(config: RunConfig, results: Mapping[str, Any]) -> str:
+    """The card of a finished run's models."""
+    chosen = results["val_choices"].get("round")
+    last = int(str(chosen).removeprefix("round-")) if chosen else config.rounds
+    sentence, further = headline(results)
+    inpaints = config.task == "segmentation"
+    return _render(
+        "model-card.md.j2",
+        config,
+        results=results,
+        counts=results.get("train_counts", {}),
+        chosen=chosen,
+        groups={split: len(names) for split, names in results["groups"].items()},
+        sentence=sentence,
+        further=further,
+        table=results_table(dict(results)),
+        pipeline="StableDiffusionInpaintPipeline" if inpaints else "StableDiffusionPipeline",
+        adapters=[f"round-{k}" for k in range(1, last + 1)],
+        yaml=dump_config(config),
+    )
+
+
+def write_model_card(folder: Path, config: RunConfig) -> None:
+    """Write the card of a finished run beside its page."""
+    write_atomic(folder / "model-card.md", model_card(config, read_json(folder / "results.json")))
+
+
+def dataset_card(config: RunConfig, facts: Mapping[str, Any]) -> str:
+    """The card of a synthetic set: `facts` as `sample_run` returns them."""
+    return _render("dataset-card.md.j2", config, facts=facts)

@@ -1,0 +1,98 @@
+"""A synthetic set on disk: as saadi reads data, as `load_dataset("imagefolder")` does, and as COCO, with a card."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from saadi.cards import dataset_card
+from saadi.config import RunConfig
+from saadi.diffusion.painting import save_png
+from saadi.records import IGNORE, LabelSpace, Sample, write_atomic
+
+Images = NDArray[np.uint8]
+
+
+def run_lengths(mask: NDArray[np.bool_]) -> list[int]:
+    """COCO's uncompressed run-length encoding of a mask [H, W]: runs down the columns, that of 0 first."""
+    flat = np.concatenate([[False], mask.ravel(order="F"), [False]])
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
+    return [int(n) for n in np.diff(np.concatenate([[0], edges, [mask.size]] if len(edges) else [[0], [mask.size]]))]
+
+
+def coco(names: Sequence[str], masks: Sequence[Images], space: LabelSpace) -> dict[str, Any]:
+    """Id maps [H, W] as COCO's object detection format has them: each connected piece of a class is an object."""
+    annotations: list[dict[str, Any]] = []
+    for number, mask in enumerate(masks):
+        for label in sorted(set(np.unique(mask).tolist()) - {0, IGNORE}):
+            pieces, count = ndimage.label(mask == label, np.ones((3, 3)))
+            for piece, (rows, columns) in enumerate(ndimage.find_objects(pieces, count), 1):
+                inside = pieces == piece
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": number + 1,
+                        "category_id": label,
+                        "segmentation": {"size": list(mask.shape), "counts": run_lengths(inside)},
+                        "area": int(inside.sum()),
+                        "bbox": [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start],
+                        "iscrowd": 0,
+                    }
+                )
+    return {
+        "images": [
+            {"id": number + 1, "file_name": name, "height": mask.shape[0], "width": mask.shape[1]}
+            for number, (name, mask) in enumerate(zip(names, masks, strict=True))
+        ],
+        "annotations": annotations,
+        "categories": [{"id": space.id(name), "name": name} for name in space.asked],
+    }
+
+
+def write_set(
+    folder: Path,
+    config: RunConfig,
+    space: LabelSpace,
+    samples: Sequence[Sample],
+    images: Sequence[Images],
+    masks: Sequence[Images],
+    facts: Mapping[str, Any],
+) -> None:
+    """Samples in the form that saadi reads as data of the task, with a table for `load_dataset`, masks also as COCO,
+    and a card."""
+    task, group = config.task, f"synthetic-round-{facts['round']}"
+    names = [f"{sample.label.replace('/', '-')}-{i:05d}.png" for i, sample in enumerate(samples)]
+    for kind, pixels in (("images", images), ("masks", masks)):
+        if pixels:
+            (folder / kind).mkdir()
+        for name, image in zip(names, pixels, strict=bool(pixels)):
+            save_png(folder / kind / name, image)
+    columns = {"file": [f"images/{name}" for name in names]}
+    if task == "classification":
+        columns["label"] = [sample.label for sample in samples]
+    if task == "segmentation":
+        columns["mask"] = [f"masks/{name}" for name in names]
+        write_atomic(folder / "classes.json", json.dumps(dict(enumerate(space.names)), indent=1) + "\n")
+        write_atomic(folder / "coco.json", json.dumps(coco(columns["file"], masks, space)) + "\n")
+    columns |= {"group": [group] * len(names), "split": ["train"] * len(names)}
+    if task == "presence":
+        shown = [sample.condition.labels for sample in samples]
+        columns |= {f"has_{name}": [str(int(name in labels)) for labels in shown] for name in space.names}
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([tuple(columns), *zip(*columns.values(), strict=True)])
+    write_atomic(folder / "labels.csv", table.getvalue())
+    rows = [
+        {"file_name": file, "label": sample.label}
+        | ({"labels": list(sample.condition.labels)} if task == "presence" else {})
+        for file, sample in zip(columns["file"], samples, strict=True)
+    ]
+    write_atomic(folder / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write_atomic(folder / "README.md", dataset_card(config, facts))
