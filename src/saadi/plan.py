@@ -18,9 +18,10 @@ from saadi.critics.downstream import Labelled, train_network
 from saadi.critics.tasks import TASKS
 from saadi.data.load import list_frames
 from saadi.diffusion.drawing import unet_passes
+from saadi.diffusion.footprint import read_footprint
 from saadi.diffusion.generator import encode_prompts
-from saadi.diffusion.stages import open_start, start_folder
-from saadi.runtime import device_of, prepare_runtime
+from saadi.diffusion.stages import open_start, start_folder, tunes_all
+from saadi.runtime import device_of, precision_of, prepare_runtime
 from saadi.workers import crew_size
 
 _PROBE = 16
@@ -110,6 +111,21 @@ def disk_bytes(config: RunConfig, images: int, classes: int) -> int:
     return pixels + 4 * numbers + 10_000_000
 
 
+def memory_bytes(config: RunConfig) -> dict[str, int]:
+    """The most memory that stages 1 and 3 take for the UNet, with all of a step at once, and with one image or pair."""
+    shape, compute = read_footprint(start_folder(config), config.data.size), config.compute
+    each = torch.finfo(precision_of(config)).bits // 8
+    how = {"bytes_each": each, "checkpointing": compute.checkpointing, "eight_bit": compute.eight_bit}
+    micro = compute.micro or max(config.base.batch, config.alignment.pairs)
+    base, pairs = min(micro, config.base.batch), min(micro, config.alignment.pairs)
+    rank = 0 if tunes_all(config) else config.base.rank
+    return {
+        "base": shape.training(base, rank=rank, **how),
+        "alignment": shape.training(2 * pairs, rank=config.alignment.rank, **how),
+        "least": shape.training(2, rank=config.alignment.rank, **how),
+    }
+
+
 def estimate(config: RunConfig) -> dict[str, Any]:
     """Stages with their work and seconds, and the disk in bytes. Reads the data's table, not the images."""
     prepare_runtime(config)
@@ -142,6 +158,7 @@ def estimate(config: RunConfig) -> dict[str, Any]:
     }
     return {
         "stages": stages,
+        "memory": memory_bytes(config),
         "seconds": sum(stage["seconds"] for stage in stages.values()),
         "disk": disk_bytes(config, images, classes),
         "classes": classes,
@@ -155,4 +172,9 @@ def render_plan(plan: dict[str, Any]) -> str:
         work = ", ".join(f"{value:,} {key}" for key, value in stage.items() if key != "seconds")
         lines.append(f"  {name:<18} {work:<24} {stage['seconds']:8.0f} s")
     lines.append(f"  {'in all':<18} {'':<24} {plan['seconds']:8.0f} s, {plan['disk'] / 1e6:,.0f} MB of disk")
+    base, alignment, least = (plan["memory"][key] / 2**30 for key in ("base", "alignment", "least"))
+    lines.append(
+        f"  the UNet's training takes {base:.1f} GiB in stage 1 and {alignment:.1f} GiB in alignment, "
+        f"{least:.1f} GiB with one pair at once (compute.micro)"
+    )
     return "\n".join(lines)

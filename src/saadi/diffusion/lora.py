@@ -11,7 +11,7 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
 NAME = "saadi"
-_TARGETS = r".*(to_q|to_k|to_v|to_out\.0|proj_in|proj_out|ff\.net\.0\.proj|ff\.net\.2|conv1|conv2)"
+TARGETS = r".*(to_q|to_k|to_v|to_out\.0|proj_in|proj_out|ff\.net\.0\.proj|ff\.net\.2|conv1|conv2)"
 """Attention, feed-forward and the residual blocks' convolutions: in a small UNet attention alone moves little."""
 
 
@@ -20,7 +20,7 @@ def add_adapter(unet: UNet2DConditionModel, rank: int, seed: int) -> None:
     unet.requires_grad_(False)
     torch.manual_seed(seed)
     unet.add_adapter(
-        LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=_TARGETS), adapter_name=NAME
+        LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=TARGETS), adapter_name=NAME
     )
     cast_training_params(unet, torch.float32)
 

@@ -1,0 +1,77 @@
+"""Memory and arithmetic, told from shapes, beside what autograd really keeps and what torch really counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from small_stable import FORMS, build_stable, save_stable
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from saadi.diffusion import presets
+from saadi.diffusion.footprint import footprint, read_footprint
+from saadi.diffusion.lora import add_adapter
+
+
+def really_kept(unet: UNet2DConditionModel, side: int, tokens: int) -> int:
+    """Numbers that autograd keeps for a backward pass of one image, parameters apart."""
+    own = {p.untyped_storage().data_ptr() for p in unet.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        place = tensor.untyped_storage().data_ptr()
+        if place not in own:
+            kept[place] = max(kept.get(place, 0), tensor.untyped_storage().nbytes() // 4)
+        return tensor
+
+    x = torch.randn(1, unet.config.in_channels, side, side)
+    words = torch.randn(1, tokens, unet.config.cross_attention_dim)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        out = unet(x, torch.tensor([500]), words).sample
+        total = sum(kept.values())
+        del out
+    return total
+
+
+@pytest.mark.parametrize("form", ["tiny", *FORMS])
+def test_what_is_kept_is_what_autograd_keeps_to_a_quarter(form: str) -> None:
+    unet = (presets.build_unet() if form == "tiny" else build_stable(form).unet).train()
+    side, cell, tokens = (16, 4, presets.PROMPT_TOKENS) if form == "tiny" else (32, 8, 77)
+    told = footprint(unet.config, side * cell, cell, tokens)
+    assert told.kept == pytest.approx(really_kept(unet, side, tokens), rel=0.25)
+    unet.enable_gradient_checkpointing()
+    assert told.kept_least < told.kept
+    assert told.kept_least >= 0.75 * really_kept(unet, side, tokens)
+
+
+def test_weights_adapter_and_arithmetic_are_counted() -> None:
+    unet = build_stable("sd-1.5").unet
+    told = footprint(unet.config, 64, 8, 77)
+    assert told.weights == sum(p.numel() for p in unet.parameters())
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        unet(torch.randn(1, 4, 8, 8), torch.tensor([5]), torch.randn(1, 77, 32))
+    assert told.flops == pytest.approx(counter.get_total_flops(), rel=0.02)
+    add_adapter(unet, 3, seed=0)
+    assert 3 * told.adapter == sum(p.numel() for p in unet.parameters() if p.requires_grad)
+
+
+def test_an_adapter_checkpointing_and_eight_bits_each_take_less() -> None:
+    told = footprint(build_stable("sd-1.5").unet.config, 64, 8, 77)
+    full = told.training(8, rank=0, bytes_each=4)
+    assert full == told.weights * 16 + 8 * told.kept * 4
+    assert told.training(8, rank=0, bytes_each=4, eight_bit=True) == full - 6 * told.weights
+    adapter = told.training(8, rank=4, bytes_each=2)
+    assert adapter == 2 * told.weights + 16 * 4 * told.adapter + 8 * 2 * told.kept
+    assert told.training(8, rank=4, bytes_each=2, checkpointing=True) < adapter
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_folder_is_read_without_its_weights(form: str, tmp_path: Path) -> None:
+    folder = save_stable(form, tmp_path / form)
+    for path in folder.rglob("*.safetensors"):
+        path.unlink()
+    assert read_footprint(folder, 64) == footprint(build_stable(form).unet.config, 64, 8, 77)
