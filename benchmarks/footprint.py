@@ -40,9 +40,8 @@ def main() -> None:
             print(json.dumps({"model": name, "size": size, "tflops_forward": round(told.flops / 1e12, 2)}), flush=True)
             for way, how in WAYS.items():
                 one, two = (told.training(images, **how) for images in (1, 2))
-                fits = {
-                    f"{gib:g}": int(max(0, (gib * 2**30 - SPARE - one) // (two - one) + 1)) for gib in arguments.gib
-                }
+                room = {f"{gib:g}": gib * 2**30 - SPARE - one for gib in arguments.gib}
+                fits = {gib: int(max(0, left // (two - one) + 1)) for gib, left in room.items()}
                 row = {"model": name, "size": size, "way": way, "gib_of_one": round(one / 2**30, 1), "images": fits}
                 print(json.dumps(row), flush=True)
 

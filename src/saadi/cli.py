@@ -238,6 +238,14 @@ def settings() -> None:
 
 
 @app.command()
+def commands() -> None:
+    """Print every command with its arguments, as Markdown."""
+    from saadi.reference import commands_reference
+
+    typer.echo(commands_reference(typer.main.get_command(app)), nl=False)
+
+
+@app.command()
 def fetch(
     name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="a Stable Diffusion model on the Hugging Face hub")],
     as_json: AsJson = False,

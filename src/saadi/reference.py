@@ -1,6 +1,8 @@
-"""The configuration reference, written from the models themselves, so that it cannot be out of date."""
+"""The reference of settings and of commands, written from these themselves, so that it cannot be out of date."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -33,6 +35,30 @@ def _section(part: BaseModel, path: str) -> list[str]:
         "|---|---|---|",
     ]
     return [*head, *rows, *inner]
+
+
+_COMMANDS = """# Every command
+
+Written by `saadi commands`; a test keeps it true. Exit codes: 0; 2 for what you can mend, with one line that says what and where; 3 for an
+interruption, after which the same command resumes. `torchrun ... -m saadi` starts several processes ([gpu.md](gpu.md)).
+"""
+
+
+def _parameter(parameter: Any) -> str:
+    name = ", ".join(parameter.opts) if parameter.param_type_name == "option" else str(parameter.metavar)
+    value = f" {parameter.metavar}" if parameter.param_type_name == "option" and parameter.metavar else ""
+    return f"| `{name}{value}` | {parameter.help or ''} |"
+
+
+def commands_reference(group: Any) -> str:
+    """The commands of a typer group as Markdown."""
+    parts = [_COMMANDS]
+    for name, command in group.commands.items():
+        said = " ".join(command.help.split())
+        rows = [_parameter(parameter) for parameter in command.params]
+        table = ["", "| argument | meaning |", "|---|---|", *rows] if rows else []
+        parts.append("\n".join([f"## saadi {name}", "", said, *table, ""]))
+    return "\n".join(parts)
 
 
 def settings_reference() -> str:

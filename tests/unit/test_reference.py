@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Command
 
 from saadi.config import RunConfig
 from saadi.configfile import demo_config, load_config
@@ -18,6 +19,17 @@ ROOT = Path(__file__).parents[2]
 def test_the_settings_page_is_up_to_date() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     assert page == settings_reference(), "run: saadi settings > docs/configuration.md"
+
+
+def test_the_commands_page_is_up_to_date(saadi: Command) -> None:
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert page == saadi("commands").out, "run: saadi commands > docs/commands.md"
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 def test_every_default_on_the_page_is_the_configurations() -> None:

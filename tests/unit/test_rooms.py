@@ -13,8 +13,8 @@ import saadi
 SOURCE = Path(saadi.__file__).parent
 FLOORS = (
     # Metrics are pure functions of arrays: what critics are trained and calibrated by, they are measured by, too.
-    "errors seeds records config reference training progress runtime store preferences pairing penalties workers "
-    "evaluation.metrics evaluation.maps evaluation.presence",
+    "errors seeds records config configfile reference files team training progress runtime store preferences pairing "
+    "penalties exchange workers evaluation.metrics evaluation.maps evaluation.presence",
     "worlds",
     "foundation data",
     "diffusion",
@@ -26,8 +26,8 @@ FLOORS = (
     "alignment",
     "evaluation",
     "report",
-    "plan preflight pipeline folds inspection",
-    "cli",
+    "plan preflight pipeline folds inspection cards export tracking",
+    "cli __main__",
 )
 FLOOR = {f"saadi.{name}": floor for floor, names in enumerate(FLOORS) for name in names.split()}
 """Of modules, and of rooms for what is in them."""

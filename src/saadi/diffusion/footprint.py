@@ -30,14 +30,16 @@ FP32 = 4
 @dataclass(frozen=True)
 class Footprint:
     """A UNet, for images of one size. `weights`: its numbers; `adapter`: those of a LoRA of rank 1; `flops`: of one
-    forward pass of one image; `kept`: numbers that a training pass of one image keeps for its backward pass, and
-    `kept_least` with gradient checkpointing."""
+    forward pass of one image; `kept`: numbers that a training pass of one image keeps for its backward pass; `adapted`:
+    those of them that layers with an adapter are given; both with gradient checkpointing, too."""
 
     weights: int
     adapter: int
     flops: float
     kept: int
+    adapted: int
     kept_least: int
+    adapted_least: int
 
     def training(
         self, images: int, *, rank: int, bytes_each: int, checkpointing: bool = False, eight_bit: bool = False
@@ -47,16 +49,23 @@ class Footprint:
         learns = rank * self.adapter or self.weights
         state = learns * (2 * FP32 + 2 * (1 if eight_bit else FP32))
         frozen = self.weights * bytes_each if rank else 0
-        return int(frozen + state + images * (self.kept_least if checkpointing else self.kept) * bytes_each)
+        return int(frozen + state + images * self.image(bytes_each, adapted=rank > 0, checkpointing=checkpointing))
+
+    def image(self, bytes_each: int, *, adapted: bool, checkpointing: bool) -> int:
+        """Bytes that a training pass of one image keeps. An adapter in float32 keeps a copy of what it is given."""
+        kept, given = (self.kept_least, self.adapted_least) if checkpointing else (self.kept, self.adapted)
+        return kept * bytes_each + (given * FP32 if adapted and bytes_each < FP32 else 0)
+
+
+def _adapts(name: str, module: nn.Module) -> bool:
+    """Whether a module of a UNet has an adapter."""
+    return re.fullmatch(TARGETS, name) is not None and isinstance(module, (nn.Linear, nn.Conv2d))
 
 
 def _adapter_numbers(unet: nn.Module) -> int:
     """Numbers of an adapter of rank 1."""
-    total = 0
-    for name, module in unet.named_modules():
-        if re.fullmatch(TARGETS, name) and isinstance(module, (nn.Linear, nn.Conv2d)):
-            total += module.weight[0].numel() + module.weight.shape[0]
-    return total
+    weights = [module.get_parameter("weight") for name, module in unet.named_modules() if _adapts(name, module)]
+    return sum(weight[0].numel() + weight.shape[0] for weight in weights)
 
 
 class _Kept:
@@ -64,13 +73,17 @@ class _Kept:
 
     def __init__(self) -> None:
         self.held: dict[int, Tensor] = {}  # held, so that no number is given to a second tensor
-        self.total = self.units = self.largest = self.inside = 0
+        self.total = self.adapted = self.units = self.largest = self.largest_adapted = 0
+        self.before = (0, 0)
 
     def leaf(self, module: nn.Module, given: tuple[Any, ...]) -> None:
         for one in given:
             if isinstance(one, Tensor) and id(one) not in self.held:
                 self.held[id(one)] = one
                 self.total += one.numel()
+
+    def target(self, module: nn.Module, given: tuple[Any, ...]) -> None:
+        self.adapted += given[0].numel()
 
     def gated(self, module: GEGLU, given: tuple[Any, ...], out: Tensor) -> None:
         """Both halves of the projection, and the gate."""
@@ -84,17 +97,21 @@ class _Kept:
         self.total += rows * inner + 2 * seen * inner + rows * module.heads
 
     def enter(self, module: nn.Module, given: tuple[Any, ...]) -> None:
-        self.inside = self.total
+        self.before = self.total, self.adapted
         self.units += sum(one.numel() for one in given if isinstance(one, Tensor))
 
     def leave(self, module: nn.Module, given: tuple[Any, ...], out: Any) -> None:
-        self.largest = max(self.largest, self.total - self.inside)
+        total, adapted = self.before
+        self.largest = max(self.largest, self.total - total)
+        self.largest_adapted = max(self.largest_adapted, self.adapted - adapted)
 
 
 @contextmanager
 def _counting(unet: nn.Module) -> Iterator[_Kept]:
     kept, handles = _Kept(), []
-    for module in unet.modules():
+    for name, module in unet.named_modules():
+        if _adapts(name, module):
+            handles.append(module.register_forward_pre_hook(kept.target))
         if isinstance(module, UNITS):
             handles += [module.register_forward_pre_hook(kept.enter), module.register_forward_hook(kept.leave)]
         if isinstance(module, Attention):
@@ -126,7 +143,9 @@ def footprint(config: Mapping[str, Any], size: int, cell: int, tokens: int) -> F
         adapter=_adapter_numbers(unet),
         flops=float(counter.get_total_flops()),
         kept=kept.total,
+        adapted=kept.adapted,
         kept_least=kept.units + kept.largest,
+        adapted_least=kept.largest_adapted,
     )
 
 
