@@ -20,7 +20,7 @@ from saadi.diffusion.stages import train_base
 from saadi.runtime import prepare_runtime
 from saadi.store import Run
 from saadi.team import Team, join_team
-from saadi.training import Recipe
+from saadi.training import Recipe, Resources
 
 
 def draw(team: Team, folder: Path) -> None:
@@ -42,10 +42,10 @@ def learn(team: Team, out: Path) -> None:
     recipe = Recipe(3, 1e-3, ema=0.9)
     train_denoiser(
         generator, lambda index, _: TRAIN.winner.take(torch.from_numpy(index) % 4), torch.arange(8).numpy() % 2,
-        ["one", "two"], recipe, batch=6, balance=0.0, seed=1, team=team,
+        ["one", "two"], recipe, batch=6, balance=0.0, seed=1, resources=Resources(team),
     )  # fmt: skip
     config = AlignmentConfig(steps=3, pairs=3, bank=2, rank=2, extrapolation=1.0, stop_rise=10.0, beta=0.5)
-    align(generator.unet, generator.unet, generator.schedule, TRAIN, HELD_OUT, config, 1, team=team)
+    align(generator.unet, generator.unet, generator.schedule, TRAIN, HELD_OUT, config, 1, resources=Resources(team))
     if team.leads:
         save_file({name: tensor.contiguous() for name, tensor in generator.unet.state_dict().items()}, out)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,14 +116,16 @@ def memory_bytes(config: RunConfig) -> dict[str, int]:
     """The most memory that stages 1 and 3 take for the UNet, with all of a step at once, and with one image or pair."""
     shape, compute = read_footprint(start_folder(config), config.data.size), config.compute
     each = torch.finfo(precision_of(config)).bits // 8
-    how = {"bytes_each": each, "checkpointing": compute.checkpointing, "eight_bit": compute.eight_bit}
+    how = partial(
+        shape.training, bytes_each=each, checkpointing=compute.checkpointing, eight_bit=compute.eight_bit
+    )
     micro = compute.micro or max(config.base.batch, config.alignment.pairs)
     base, pairs = min(micro, config.base.batch), min(micro, config.alignment.pairs)
     rank = 0 if tunes_all(config) else config.base.rank
     return {
-        "base": shape.training(base, rank=rank, **how),
-        "alignment": shape.training(2 * pairs, rank=config.alignment.rank, **how),
-        "least": shape.training(2, rank=config.alignment.rank, **how),
+        "base": how(base, rank=rank),
+        "alignment": how(2 * pairs, rank=config.alignment.rank),
+        "least": how(2, rank=config.alignment.rank),
     }
 
 

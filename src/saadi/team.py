@@ -46,7 +46,7 @@ class Team:
             alike = [tensor for tensor in tensors if (tensor.dtype, tensor.device) == kind]
             flat = torch.cat([tensor.reshape(-1) for tensor in alike]).to(PartialState().device)
             torch.distributed.all_reduce(flat)
-            for tensor, piece in zip(alike, flat.split([tensor.numel() for tensor in alike]), strict=True):
+            for tensor, piece in zip(alike, torch.split(flat, [tensor.numel() for tensor in alike]), strict=True):
                 tensor.copy_(piece.view_as(tensor))
 
     def agreed(self, said: bool) -> bool:

@@ -95,7 +95,7 @@ def _optimiser(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Opti
     if not recipe.eight_bit:
         return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
     try:
-        import bitsandbytes
+        import bitsandbytes  # type: ignore[import-not-found]
     except ImportError:
         raise BadInput(
             "compute.eight_bit: bitsandbytes is not installed; pip install it, or leave the setting out"
@@ -213,7 +213,7 @@ class _State:
         value = 0.0
         for rows in shares.pieces():
             loss = loss_at(step, rows) * (shares.scale * (rows.stop - rows.start) / shares.batch)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             value += float(loss.detach())
         return value
 

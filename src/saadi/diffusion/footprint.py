@@ -115,7 +115,7 @@ def _counting(unet: nn.Module) -> Iterator[_Kept]:
         if isinstance(module, UNITS):
             handles += [module.register_forward_pre_hook(kept.enter), module.register_forward_hook(kept.leave)]
         if isinstance(module, Attention):
-            handles.append(module.register_forward_hook(kept.attention, with_kwargs=True))  # type: ignore[arg-type]
+            handles.append(module.register_forward_hook(kept.attention, with_kwargs=True))
         if isinstance(module, GEGLU):
             handles.append(module.register_forward_hook(kept.gated))
         if not isinstance(module, (nn.Dropout, nn.Identity)) and not any(True for _ in module.children()):
