@@ -110,7 +110,8 @@ def test_inner_levels_start_from_text_to_image_and_hear_the_timestep_alike() -> 
             return torch.as_tensor(net.time_embedding(net.time_proj(t)))
 
     ours, theirs = heard(unet), heard(older)
-    assert float((ours - theirs).square().mean() / theirs.var()) < 0.01
+    assert float((ours - theirs).square().mean() / theirs.var()) < 0.03
+    assert float(unet.time_embedding.linear_1.weight.abs().max()) < 5  # or weight decay soon puts it out of tune
 
 
 def test_a_scene_asks_for_its_tool_its_tip_or_nothing() -> None:
