@@ -20,7 +20,7 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from saadi.cli import main
+from saadi.__main__ import main
 from saadi.evaluation.metrics import tally_recalls
 from saadi.evaluation.statistics import Bootstrap, crossed_bootstrap
 from saadi.seeds import numpy_rng

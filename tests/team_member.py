@@ -18,9 +18,10 @@ from saadi.diffusion.base import train_denoiser
 from saadi.diffusion.painting import Sampler
 from saadi.diffusion.stages import train_base
 from saadi.runtime import prepare_runtime
+from saadi.shares import Resources
 from saadi.store import Run
 from saadi.team import Team, join_team
-from saadi.training import Recipe, Resources
+from saadi.training import Recipe
 
 
 def draw(team: Team, folder: Path) -> None:

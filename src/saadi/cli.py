@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import signal
-import sys
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
-from safetensors import SafetensorError
 
-from saadi.errors import BadInput, Interrupted
+from saadi.errors import BadInput
 
 app = typer.Typer(
     name="saadi",
@@ -288,43 +283,3 @@ def foundation(
             inpainting=inpainting, from_shipped=from_shipped, compiled=compiled,
         )  # fmt: skip
     typer.echo(f"The foundation: {finished}")
-
-
-def _terminate(signal_number: int, frame: FrameType | None) -> NoReturn:
-    raise Interrupted
-
-
-def main() -> None:
-    """Run the command; turn what a user can mend into one line and exit code 2, an interruption into 3."""
-    for stop in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: typer would make a KeyboardInterrupt exit code 130
-        signal.signal(stop, _terminate)
-    try:
-        # Not standalone, typer returns the code of a `typer.Exit`, and None from a command that ran to its end.
-        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
-    except BadInput as error:
-        sys.exit(_complain(str(error), 2))
-    except typer.TyperException as error:  # a usage error
-        sys.exit(_complain(f"{error.format_message().rstrip('.')}; see --help", 2))
-    except (Interrupted, typer.Abort):
-        sys.exit(_complain("interrupted; the same command resumes", 3))
-    except (OSError, SafetensorError) as error:
-        if _disk_is_full(error):
-            full = f"the disk is full ({getattr(error, 'filename', None) or 'while writing'})"
-            sys.exit(_complain(f"{full}; free some space, then the same command resumes", 2))
-        if not isinstance(error, OSError):
-            raise
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            sys.exit(_complain(f"{error.filename}: no permission to write; choose another folder with --out", 2))
-        raise
-
-
-def _disk_is_full(error: OSError | SafetensorError) -> bool:
-    codes = (errno.ENOSPC, errno.EDQUOT)
-    if isinstance(error, OSError):
-        return error.errno in codes
-    return any(f"(os error {code})" in str(error) for code in codes)  # safetensors gives no number
-
-
-def _complain(message: str, code: int) -> int:
-    print(f"saadi: {' '.join(message.split())}", file=sys.stderr)
-    return code

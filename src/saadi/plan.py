@@ -116,9 +116,7 @@ def memory_bytes(config: RunConfig) -> dict[str, int]:
     """The most memory that stages 1 and 3 take for the UNet, with all of a step at once, and with one image or pair."""
     shape, compute = read_footprint(start_folder(config), config.data.size), config.compute
     each = torch.finfo(precision_of(config)).bits // 8
-    how = partial(
-        shape.training, bytes_each=each, checkpointing=compute.checkpointing, eight_bit=compute.eight_bit
-    )
+    how = partial(shape.training, bytes_each=each, checkpointing=compute.checkpointing, eight_bit=compute.eight_bit)
     micro = compute.micro or max(config.base.batch, config.alignment.pairs)
     base, pairs = min(micro, config.base.batch), min(micro, config.alignment.pairs)
     rank = 0 if tunes_all(config) else config.base.rank

@@ -39,8 +39,9 @@ def _section(part: BaseModel, path: str) -> list[str]:
 
 _COMMANDS = """# Every command
 
-Written by `saadi commands`; a test keeps it true. Exit codes: 0; 2 for what you can mend, with one line that says what and where; 3 for an
-interruption, after which the same command resumes. `torchrun ... -m saadi` starts several processes ([gpu.md](gpu.md)).
+Written by `saadi commands`; a test keeps it true. Exit codes: 0; 2 for what you can mend, with one line that says what
+and where; 3 for an interruption, after which the same command resumes. `torchrun ... -m saadi` starts several processes
+([gpu.md](gpu.md)).
 """
 
 

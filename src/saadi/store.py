@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from saadi.config import RunConfig
-from saadi.configfile import dump_config
+from saadi.configfile import differences, dump_config
 from saadi.errors import BadInput
 from saadi.files import digest, file_digest, versions
 from saadi.records import write_atomic
@@ -31,18 +31,6 @@ UNFINISHED = ".unfinished"
 
 Begin = Callable[[str], Progress]
 """Called with a stage's name when it starts; gives where to report progress to."""
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Dotted names of the settings in which two nested mappings differ."""
-    found: list[str] = []
-    for key in {**old, **new}:
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found.append(f"{prefix}{key} ({a} before, {b} now)")
-    return found
 
 
 def silent(_: str) -> Progress:

@@ -23,38 +23,10 @@ from torch import Tensor, nn
 from saadi.errors import BadInput
 from saadi.records import write_atomic
 from saadi.seeds import seed_of
-from saadi.team import ALONE, Team
+from saadi.shares import WHOLE, Loss, Shares
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
-
-Loss = Callable[[int, slice], Tensor]
-"""The mean loss over some rows of a step's batch."""
-
-
-@dataclass(frozen=True)
-class Shares:
-    """Who computes which rows of a step's batch of `batch`: each process of the team its share, in pieces of `micro`
-    rows at most (0: all at once). Losses and gradients of all pieces add up to those of the whole batch.
-
-    `scale`: what the loss is multiplied by before it is differentiated, as half precision (fp16) needs it.
-    """
-
-    batch: int = 1
-    micro: int = 0
-    team: Team = ALONE
-    scale: float = 1.0
-
-    def pieces(self) -> list[slice]:
-        """This process's rows, in pieces."""
-        own = self.team.rows(self.batch)
-        size = self.micro or self.batch
-        return [slice(start, min(start + size, own.stop)) for start in range(own.start, own.stop, size)]
-
-    def smaller(self) -> Shares | None:
-        """Pieces of half the size, for want of memory; None where they are single rows already."""
-        longest = max(piece.stop - piece.start for piece in self.pieces())
-        return replace(self, micro=-(-longest // 2)) if longest > 1 else None
 
 
 @dataclass(frozen=True)
@@ -102,29 +74,6 @@ def _optimiser(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Opti
         ) from None
     eight_bit: torch.optim.Optimizer = bitsandbytes.optim.AdamW8bit(groups, lr=recipe.lr, betas=recipe.betas)
     return eight_bit
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What a training of a diffusion model has to do with: see `Shares` and `Recipe`, and `precision` of what is
-    computed and does not learn."""
-
-    team: Team = ALONE
-    micro: int = 0
-    precision: torch.dtype = torch.float32
-    eight_bit: bool = False
-
-    def shares(self, batch: int) -> Shares:
-        """How a batch is shared out."""
-        return Shares(batch, self.micro, self.team, loss_scale(self.precision))
-
-
-PLAIN = Resources()
-
-
-def loss_scale(precision: torch.dtype) -> float:
-    """What a loss is to be multiplied by before it is differentiated: gradients of fp16 would vanish below 6e-8."""
-    return 2.0**16 if precision == torch.float16 else 1.0
 
 
 class _State:
@@ -234,7 +183,7 @@ def fit(
     loss_at: Loss,
     recipe: Recipe,
     *,
-    shares: Shares = Shares(),
+    shares: Shares = WHOLE,
     seed: int = 0,
     what: str = "training",
     checkpoint: Path | None = None,

@@ -17,7 +17,7 @@ from conftest import Command, Finished, read_json
 from safetensors.numpy import load_file
 
 from saadi import workers
-from saadi.cli import main
+from saadi.__main__ import main
 from saadi.configfile import load_config
 from saadi.files import file_digest
 from saadi.store import MANIFEST, Run

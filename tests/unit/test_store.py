@@ -14,9 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from saadi.config import RunConfig
+from saadi.configfile import differences
 from saadi.errors import BadInput, Interrupted
 from saadi.files import digest, file_digest, save_array
-from saadi.store import MANIFEST, UNFINISHED, Run, differences, read_manifests
+from saadi.store import MANIFEST, UNFINISHED, Run, read_manifests
 from saadi.training import Progress
 
 CONFIG = RunConfig()

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from saadi.errors import BadInput
 from saadi.seeds import torch_rng
-from saadi.training import Loss, Recipe, Shares, evaluating, fit, write_log
+from saadi.shares import Loss, Shares
+from saadi.training import Recipe, evaluating, fit, write_log
 
 STEPS, EVERY = 10, 3
 RECIPE = Recipe(STEPS, 1e-2, weight_decay=0.1, ema=0.9)

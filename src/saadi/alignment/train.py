@@ -17,8 +17,9 @@ from saadi.diffusion.lora import add_adapter, outer_weights
 from saadi.diffusion.objective import Clean, Schedule, denoised, epsilon_errors, error_weight, residual
 from saadi.errors import BadInput
 from saadi.seeds import numpy_rng, seed_of, torch_rng
+from saadi.shares import PLAIN, Resources
 from saadi.team import ALONE, Team
-from saadi.training import PLAIN, Progress, Recipe, Resources, fit
+from saadi.training import Progress, Recipe, fit
 
 _REFERENCE_BATCH = 64
 WATCH_EVERY = 10

@@ -15,7 +15,8 @@ from saadi.diffusion.generator import Generator, encode_ids, encode_prompts, tok
 from saadi.diffusion.objective import Clean, denoised, residual, stratified_timesteps
 from saadi.errors import BadInput
 from saadi.seeds import numpy_rng, torch_rng
-from saadi.training import PLAIN, Progress, Recipe, Resources, fit
+from saadi.shares import PLAIN, Resources
+from saadi.training import Progress, Recipe, fit
 
 DROP_PROMPT = 0.1
 """Share of images trained with the empty prompt, which guidance needs."""

@@ -19,8 +19,9 @@ from saadi.files import file_digest
 from saadi.foundation import foundation_folder
 from saadi.runtime import device_of, precision_of
 from saadi.seeds import seed_of
+from saadi.shares import Resources
 from saadi.store import Run
-from saadi.training import Progress, Recipe, Resources, write_log
+from saadi.training import Progress, Recipe, write_log
 
 
 def start_folder(config: RunConfig) -> Path:
