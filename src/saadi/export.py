@@ -23,9 +23,9 @@ Images = NDArray[np.uint8]
 
 def run_lengths(mask: NDArray[np.bool_]) -> list[int]:
     """COCO's uncompressed run-length encoding of a mask [H, W]: runs down the columns, that of 0 first."""
-    flat = np.concatenate([[False], mask.ravel(order="F"), [False]])
-    edges = np.flatnonzero(flat[1:] != flat[:-1])
-    return [int(n) for n in np.diff(np.concatenate([[0], edges, [mask.size]] if len(edges) else [[0], [mask.size]]))]
+    flat = mask.ravel(order="F")
+    edges = np.flatnonzero(np.diff(flat, prepend=False))
+    return [int(n) for n in np.diff([0, *edges, mask.size])]
 
 
 def coco(names: Sequence[str], masks: Sequence[Images], space: LabelSpace) -> dict[str, Any]:

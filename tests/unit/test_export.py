@@ -87,7 +87,10 @@ def test_licences_are_told_or_said_to_be_unknown(tmp_path: Path) -> None:
     assert base_licence(str(tmp_path)) == "not stated in its folder"
     assert base_licence("hub:nobody/nothing") == "not stated in its folder"
     assert source_licence(parse_config({"data": {"source": "phantom"}}, "")) == "apache-2.0"
-    assert source_licence(parse_config({"data": {"source": "set", "set": "dsad"}}, "")) == "CC BY 4.0"
+    assert (
+        source_licence(parse_config({"task": "segmentation", "data": {"source": "set", "set": "dsad"}}, ""))
+        == "CC BY 4.0"
+    )
     assert source_licence(RunConfig()).startswith("not stated")
 
 
