@@ -53,7 +53,7 @@ SETTINGS = {
     "=3": ("--set =3", "a.b=value"),
     "seed=[": ("--set seed=[", "not a YAML value"),
     "task=segmentatoin": ("task", "'segmentation'", "segmentatoin"),
-    "task=segmentation": ("task: segmentation", "saadi check"),
+    "task=segmentation": ("preferences.criterion: critic-loss", "for segmentation: region-dice"),
     "data.val=[P3]": ("data.val, data.test", "images on disk"),
     "seed.deep=1": ("--set seed.deep=1", "seed is a value"),
     "base.stepz=1": ("unknown setting base.stepz", "did you mean steps?"),
@@ -74,7 +74,7 @@ SETTINGS = {
     "preferences.penalties={memorization: 1}": ("preferences.penalties", "did you mean memorisation?"),
     "preferences.penalties={similarity: -1}": ("preferences.penalties.similarity", "greater than or equal to 0"),
     "preferences.pairing=best-wurst": ("preferences.pairing", "did you mean best-worst?"),
-    "alignment.objective=ppo": ("alignment.objective", "'ppo'", "dpo"),
+    "alignment.objective=ppo": ("alignment.objective", "'ppo'", "did you mean ipo?"),
     "sampling.steps=1001": ("sampling.steps: 1001", "1000"),
     "base.model=nowhere": ("nowhere", "not a Stable Diffusion folder"),
     f"base.prompt=a {{label}} {'of a patient ' * 40}": ("tokens", "shorten"),
@@ -235,7 +235,7 @@ def test_a_disk_that_fills_up_loses_nothing(
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     with monkeypatch.context() as patched:
-        patched.setattr("saadi.diffusion.stages.save_png", full)
+        patched.setattr("saadi.diffusion.painting.save_png", full)
         saadi("run", finished.config, "--out", folder, "--final").refused("the disk is full", "00-00000.png", "resumes")
     assert saadi("run", finished.config, "--out", folder, "--final").code == 0
     assert Finished(folder, finished.config).results["arms"] == finished.results["arms"]
