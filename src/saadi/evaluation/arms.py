@@ -47,16 +47,17 @@ def select_best(
 ) -> list[Sample]:
     """The critic's pick (rejection sampling): the `per_class` best of each class, right ones first; ties by id.
 
-    Where a class has several conditions, each condition's best comes before any second best: easy layouts, which score
-    well however they are drawn, must not push out the others.
+    Where a class has several conditions, the pick is within each, as pairs are: every condition's best comes before any
+    second best, in the order the conditions came in. Easy layouts, which score well however they are drawn, must not
+    push out the others.
     """
     rank = {s.id: (not r, -v, s.id) for s, v, r in zip(samples, values, right, strict=True)}
-    place: dict[str, int] = {}
-    for members in by_condition(samples).values():
-        place |= {s.id: k for k, s in enumerate(sorted(members, key=lambda sample: rank[sample.id]))}
+    turn: dict[str, tuple[int, int]] = {}
+    for number, members in enumerate(by_condition(samples).values()):
+        turn |= {s.id: (k, number) for k, s in enumerate(sorted(members, key=lambda sample: rank[sample.id]))}
     chosen: list[Sample] = []
     for members in by_label(list(samples)).values():
-        chosen += sorted(members, key=lambda sample: (place[sample.id], rank[sample.id]))[:per_class]
+        chosen += sorted(members, key=lambda sample: turn[sample.id])[:per_class]
     return chosen
 
 

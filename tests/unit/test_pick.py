@@ -1,0 +1,27 @@
+"""The critic's pick of what was drawn."""
+
+from __future__ import annotations
+
+from saadi.evaluation.arms import select_best
+from saadi.records import Condition, Sample
+
+
+def sample(name: str, label: str, condition: str | None = None) -> Sample:
+    return Sample(name, Condition(condition or label, (label,)), 1, 0, f"{name}.png")
+
+
+def test_of_one_condition_the_best_right_ones_are_picked() -> None:
+    samples = [sample(name, "hook") for name in "abcd"] + [sample("e", "clip")]
+    chosen = select_best(samples, [0.1, 0.9, 0.5, 0.2, -3.0], [True, False, True, True, False], 2)
+    assert [one.id for one in chosen] == ["c", "d", "e"]
+
+
+def test_of_several_conditions_each_gives_its_best_however_hard_it_is() -> None:
+    """Layout `hard` scores less than `easy` in every draw; it must not be pushed out by easy's second best, nor by the
+    best of a layout that came later."""
+    samples = [sample(f"hard-{k}", "hook", "hard") for k in range(2)]
+    samples += [sample(f"easy-{k}", "hook", "easy") for k in range(2)]
+    samples += [sample(f"late-{k}", "hook", "late") for k in range(2)]
+    values, right = [0.1, 0.2, 0.9, 0.8, 0.95, 0.99], [False, False, True, True, True, True]
+    assert [one.id for one in select_best(samples, values, right, 2)] == ["hard-1", "easy-0"]
+    assert [one.id for one in select_best(samples, values, right, 4)] == ["hard-1", "easy-0", "late-1", "hard-0"]
