@@ -9,7 +9,6 @@ from types import FrameType
 from typing import NoReturn
 
 import typer
-from safetensors import SafetensorError
 
 from saadi.cli import app
 from saadi.errors import BadInput, Interrupted
@@ -32,26 +31,25 @@ def main() -> None:
         sys.exit(_complain(f"{error.format_message().rstrip('.')}; see --help", 2))
     except (Interrupted, typer.Abort):
         sys.exit(_complain("interrupted; the same command resumes", 3))
-    except (OSError, SafetensorError) as error:
+    except Exception as error:
         if _disk_is_full(error):
             full = f"the disk is full ({getattr(error, 'filename', None) or 'while writing'})"
             sys.exit(_complain(f"{full}; free some space, then the same command resumes", 2))
-        if not isinstance(error, OSError):
-            raise
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            sys.exit(_complain(f"{error.filename}: no permission to write; choose another folder with --out", 2))
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            sys.exit(_complain(f"{error.filename}: no permission to write; choose another folder, or change that", 2))
         raise
 
 
-def _disk_is_full(error: OSError | SafetensorError) -> bool:
+def _disk_is_full(error: Exception) -> bool:
     codes = (errno.ENOSPC, errno.EDQUOT)
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno is not None:
         return error.errno in codes
-    return any(f"(os error {code})" in str(error) for code in codes)  # safetensors gives no number
+    return any(f"(os error {code})" in str(error) for code in codes)  # libraries in Rust give no number
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"saadi: {' '.join(message.split())}", file=sys.stderr)
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(message.split()))  # not what a name bids
+    print(f"saadi: {line}", file=sys.stderr)
     return code
 
 

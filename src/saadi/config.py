@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from saadi.records import Task
 
 Count = Annotated[int, Field(ge=1)]
+Drawn = Annotated[int, Field(ge=1, le=1_000_000)]  # a slip of the finger must not fill the memory
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 LABEL = "{label}"
@@ -25,14 +26,15 @@ class Part(BaseModel):
 class PhantomConfig(Part):
     """The built-in renderer as a data set."""
 
-    train: Count = Field(400, description="training images in all, shared out by the long tail")
-    val: Count = Field(320, description="validation images, balanced, from other patients")
-    test: Count = Field(1600, description="test images, balanced, from patients seen nowhere else")
-    patients: tuple[Count, Count, Count] = Field((12, 8, 20), description="patients in train, val and test")
+    train: Drawn = Field(400, description="training images in all, shared out by the long tail")
+    val: Drawn = Field(320, description="validation images, balanced, from other patients")
+    test: Drawn = Field(1600, description="test images, balanced, from patients seen nowhere else")
+    patients: tuple[Drawn, Drawn, Drawn] = Field((12, 8, 20), description="patients in train, val and test")
     tail: Positive = Field(0.15, le=1.0, description="rarest class as a share of the most frequent one")
     oracle: int = Field(
-        0, ge=0, description="images, one of a patient, rendered for the judge alone; 0: it learns from train"
-    )
+        0, ge=0, le=1_000_000,
+        description="images, one of a patient, rendered for the judge alone; 0: it learns from train",
+    )  # fmt: skip
 
 
 class DataConfig(Part):
@@ -57,7 +59,7 @@ class DataConfig(Part):
         description="folders: a CSV (file,group[,split]) or a regular expression whose first group is the patient; "
         "set: such an expression, for sets that name no patient",
     )
-    size: int = Field(64, ge=32, multiple_of=8, description="side of the square images, pixels")
+    size: int = Field(64, ge=32, le=2048, multiple_of=8, description="side of the square images, pixels")
     square: Literal["pad", "crop"] = Field("pad", description="how an image becomes square: the same for all images")
     val: tuple[str, ...] = Field(
         (),
@@ -279,7 +281,7 @@ class RunConfig(Part):
     )
     seed: int = Field(0, ge=0, description="the run's seed; all others derive from it")
     rounds: int = Field(2, ge=1, le=9, description="rounds of judging, pairing and aligning")
-    threads: int = Field(0, ge=0, description="CPU threads; 0: all. Results are equal only for equal threads")
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0: all. Results are equal only for equal threads")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
     compute: ComputeConfig = ComputeConfig()
     tracking: tuple[Literal["tensorboard", "wandb"], ...] = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -38,7 +39,9 @@ def parse_config(values: Any, source: str) -> RunConfig:
             hint = f"; did you mean {near[0]}?" if near else ""
             raise BadInput(f"{source}: unknown setting {where}{hint}") from None
         reason = first["msg"].removeprefix("Value error, ")
-        raise BadInput(f"{source}: {where}: {reason} (found {first.get('input')!r:.80})") from None
+        # Aliases can make a few lines of YAML a value of any size
+        found = reprlib.repr(first.get("input"))
+        raise BadInput(f"{source}: {where}: {reason} (found {found:.80})") from None
 
 
 def set_value(values: dict[str, Any], assignment: str) -> None:
@@ -55,7 +58,7 @@ def set_value(values: dict[str, Any], assignment: str) -> None:
             raise BadInput(f"--set {assignment}: {parent} is a value, not a section")
     try:
         values[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except Exception:  # whatever PyYAML's constructors happen to meet
         raise BadInput(f"--set {assignment}: {text!r} is not a YAML value") from None
 
 
@@ -67,7 +70,7 @@ def load_config(path: Path, assignments: tuple[str, ...] = ()) -> RunConfig:
         raise BadInput(f"{path}: no such file; `saadi run CONFIG` takes a YAML file (examples: configs/)") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
+    except Exception as error:  # PyYAML's constructors raise what they happen to meet, as on `!!int ""`
         line = f" at line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""  # type: ignore[attr-defined]
         raise BadInput(f"{path}: not valid YAML{line}") from None
     if isinstance(values, dict):
@@ -76,7 +79,10 @@ def load_config(path: Path, assignments: tuple[str, ...] = ()) -> RunConfig:
     config = parse_config(values, str(path))
     data = config.data
     if data.path is not None and not data.path.is_absolute():
-        data = data.model_copy(update={"path": (path.parent / data.path).resolve()})
+        try:
+            data = data.model_copy(update={"path": (path.parent / data.path).resolve()})
+        except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a zero byte
+            raise BadInput(f"{path}: data.path: {str(data.path)!r:.80} is no path ({error})") from None
     return config.model_copy(update={"data": data})
 
 

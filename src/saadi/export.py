@@ -16,6 +16,7 @@ from scipy import ndimage
 from saadi.cards import dataset_card
 from saadi.config import RunConfig
 from saadi.diffusion.painting import save_png
+from saadi.exchange import safe_cell
 from saadi.records import IGNORE, LabelSpace, Sample, write_atomic
 
 Images = NDArray[np.uint8]
@@ -57,6 +58,11 @@ def coco(names: Sequence[str], masks: Sequence[Images], space: LabelSpace) -> di
     }
 
 
+def _stem(label: str) -> str:
+    """A class as the beginning of a file's name, which may have 255 bytes."""
+    return label.replace("/", "-").encode()[:200].decode(errors="ignore")
+
+
 def write_set(
     folder: Path,
     config: RunConfig,
@@ -69,7 +75,7 @@ def write_set(
     """Samples in the form that saadi reads as data of the task, with a table for `load_dataset`, masks also as COCO,
     and a card."""
     task, group = config.task, f"synthetic-round-{facts['round']}"
-    names = [f"{sample.label.replace('/', '-')}-{i:05d}.png" for i, sample in enumerate(samples)]
+    names = [f"{_stem(sample.label)}-{i:05d}.png" for i, sample in enumerate(samples)]
     for kind, pixels in (("images", images), ("masks", masks)):
         if pixels:
             (folder / kind).mkdir()
@@ -77,7 +83,7 @@ def write_set(
             save_png(folder / kind / name, image)
     columns = {"file": [f"images/{name}" for name in names]}
     if task == "classification":
-        columns["label"] = [sample.label for sample in samples]
+        columns["label"] = [safe_cell(sample.label) for sample in samples]
     if task == "segmentation":
         columns["mask"] = [f"masks/{name}" for name in names]
         write_atomic(folder / "classes.json", json.dumps(dict(enumerate(space.names)), indent=1) + "\n")

@@ -23,11 +23,12 @@ from saadi.evaluation.memorisation import near_copies
 from saadi.export import write_set
 from saadi.features import load_embedder, nearest_mirrored
 from saadi.foundation import foundation_folder
+from saadi.manifests import read_manifests
 from saadi.records import Sample, read_json
 from saadi.report.wording import estimate
 from saadi.runtime import prepare_runtime
 from saadi.seeds import seed_of
-from saadi.store import Run, read_manifests
+from saadi.store import Run
 
 Images = NDArray[np.uint8]
 IsCopy = Callable[[Images], NDArray[np.bool_]]

@@ -21,13 +21,13 @@ from saadi.diffusion.stages import open_start
 from saadi.errors import BadInput
 from saadi.evaluation.fidelity import NEIGHBOURS
 from saadi.foundation import foundation_folder
+from saadi.manifests import MANIFEST
 from saadi.pairing import PAIRINGS
 from saadi.penalties import PENALTIES
 from saadi.plan import disk_bytes
 from saadi.preferences import CRITERIA
 from saadi.records import Frame, LabelSpace
 from saadi.runtime import device_of
-from saadi.store import MANIFEST
 from saadi.tracking import check_trackers
 
 PREDICTIONS = ("epsilon", "v_prediction")

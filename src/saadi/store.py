@@ -17,17 +17,18 @@ import yaml
 
 from saadi.config import RunConfig
 from saadi.configfile import differences, dump_config
-from saadi.errors import BadInput
+from saadi.errors import BadInput, Diverged
 from saadi.files import digest, file_digest, versions
-from saadi.records import write_atomic
+from saadi.manifests import MANIFEST, inputs_of, read_manifest, verify
+from saadi.records import read_json, write_atomic
 from saadi.runtime import peak_memory
 from saadi.team import ALONE, Team
 from saadi.training import Progress
 from saadi.workers import Crew
 
-MANIFEST = "manifest.json"
-UNFINISHED = ".unfinished"
-"""In the folder of a stage that is not done: what it is being made from, and the seconds spent on it so far."""
+UNFINISHED, CHECKPOINT = SCAFFOLD = ".unfinished", "checkpoint.safetensors"
+"""In the folder of a stage that is not done: what it is being made from and the seconds spent on it so far; where its
+training resumes from. They go after the manifest is there: a kill in between costs nothing."""
 
 Begin = Callable[[str], Progress]
 """Called with a stage's name when it starts; gives where to report progress to."""
@@ -67,16 +68,14 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise BadInput(
-                f"{self.folder}: cannot be written: {error.strerror}; choose another folder with --out"
-            ) from None
+            why = f"cannot be written: {error.strerror}"
+            raise BadInput(f"{self.folder}: {why}; choose another folder with --out") from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._lock)
-            raise BadInput(
-                f"{self.folder}: another saadi is running in this folder; wait for it or choose another --out"
-            ) from None
+            advice = "wait for it or choose another --out"
+            raise BadInput(f"{self.folder}: another saadi is running in this folder; {advice}") from None
         self._fresh = not (self.folder / "config.yaml").exists()
         try:
             self._check_config()
@@ -95,7 +94,7 @@ class Run:
         if not self.team.leads:
             return
         try:
-            if self._fresh and isinstance(error, BadInput) and not self.manifests():
+            if self._fresh and isinstance(error, BadInput) and not inputs_of(self.folder):
                 self._clear()  # no stage was done: the mended config must not meet this one's remains
         finally:
             os.close(self._lock)
@@ -108,12 +107,14 @@ class Run:
 
     def _check_config(self) -> None:
         path, new = self.folder / "config.yaml", self.config.model_dump(mode="json")
-        stages = {str(file.parent.relative_to(self.folder)) for file in self._marks()}
+        made = inputs_of(self.folder)
+        begun = {str(file.parent.relative_to(self.folder)) for file in self.folder.rglob(UNFINISHED)}
+        stages = begun.union(made, *made.values())
         if unknown := sorted(self._redo - stages):
             there = ", ".join(sorted(stages)) or "none yet"
             raise BadInput(f"--redo {unknown[0]}: no such stage in {self.folder}; there are: {there}")
         if path.exists():
-            old = yaml.safe_load(path.read_text(encoding="utf-8"))
+            old = _yaml(path)
             changed = differences(old, new) if isinstance(old, dict) else ["all of it"]
             if changed and not self._may_redo:
                 raise BadInput(
@@ -134,9 +135,8 @@ class Run:
 
     def _is_done(self, name: str, settings: Any, inputs: Sequence[str]) -> bool:
         path = self.path(name) / MANIFEST
-        if name in self._redo or not path.exists():
-            return False
-        return bool(json.loads(path.read_text(encoding="utf-8"))["key"] == self._key(settings, inputs))
+        there = name not in self._redo and path.exists()
+        return there and bool(read_manifest(path, name)["key"] == self._key(settings, inputs))
 
     def _key(self, settings: Any, inputs: Sequence[str]) -> dict[str, Any]:
         return {"settings": digest(settings), "inputs": {other: self._digests[other] for other in inputs}}
@@ -173,6 +173,8 @@ class Run:
         try:
             make(folder, progress or self.begin(name))
             self.team.wait()
+        except Diverged as error:
+            raise BadInput(f"{error}, and give --redo {name}") from None
         finally:
             spent += time.monotonic() - begun
             write_atomic(folder / UNFINISHED, json.dumps({"key": key, "seconds": spent}))
@@ -188,8 +190,7 @@ class Run:
                 make(folder, silent(name))
             self.team.wait()
             self.team.wait()
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        self._digests[name] = digest(manifest["outputs"])
+        self._digests[name] = digest(read_manifest(folder / MANIFEST, name)["outputs"])
         return folder
 
     def _spent(self, name: str, folder: Path, key: Mapping[str, Any]) -> float | None:
@@ -198,18 +199,24 @@ class Run:
         asked = name in self._redo
         self._redo.discard(name)
         if manifest_path.exists() and not asked:
-            manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+            manifest = read_manifest(manifest_path, name)
             if manifest["key"] == key:
-                self._verify(name, folder, manifest["outputs"])
+                verify(name, folder, manifest["outputs"])
+                _sweep(folder)
                 self._digests[name] = digest(manifest["outputs"])
                 return None
             if not self._may_redo:
                 raise BadInput(f"{folder}: was made from other inputs; --redo {name} makes it anew, with what follows")
         spent = self._unfinished(folder, key)
-        if spent is None or asked:
-            self._forget(name)
-            spent = 0.0
-        return spent
+        if spent is None and not self._may_redo and not manifest_path.exists() and (heirs := self._made_from(name)):
+            raise BadInput(
+                f"{manifest_path}: is missing, though {heirs[0]} was made from this stage; "
+                f"--redo {name} makes it anew, with what follows"
+            )
+        if spent is not None and not asked:
+            return spent
+        self._forget(name)
+        return 0.0
 
     def _finish(self, name: str, folder: Path, key: Mapping[str, Any], spent: float) -> None:
         """Write a stage's manifest."""
@@ -219,9 +226,8 @@ class Run:
         outputs = {
             str(path.relative_to(folder)): file_digest(path)
             for path in sorted(folder.rglob("*"))
-            if path.is_file() and path.name != UNFINISHED
+            if path.is_file() and path.name not in SCAFFOLD
         }
-        (folder / UNFINISHED).unlink()
         manifest = {
             "key": key,
             "outputs": outputs,
@@ -233,6 +239,7 @@ class Run:
             "versions": versions(),
         }
         write_atomic(folder / MANIFEST, json.dumps(manifest, indent=1))
+        _sweep(folder)
         self._digests[name] = digest(outputs)
         self.finished(name, folder)
 
@@ -241,36 +248,24 @@ class Run:
         """The seconds spent on an unfinished stage of this key; None where there is none."""
         try:
             state = json.loads((folder / UNFINISHED).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            return float(state["seconds"]) if state["key"] == key else None
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
-        return float(state["seconds"]) if state["key"] == key else None
 
     def _forget(self, name: str) -> None:
-        """Remove a stage and all that was made from it, so that a kill in the midst leaves nothing that contradicts."""
+        """Remove a stage and, before it, all that was made from it: a kill leaves none without its source."""
         retire_results(self.folder)
+        for other in self._made_from(name):
+            if (self.path(other) / MANIFEST).exists():
+                self._forget(other)
         folder = self.path(name)
         (folder / MANIFEST).unlink(missing_ok=True)
         if folder.exists():
             shutil.rmtree(folder)
-        for other, manifest in self.manifests().items():
-            if name in manifest["key"]["inputs"] and (self.path(other) / MANIFEST).exists():
-                self._forget(other)
 
-    def _marks(self) -> list[Path]:
-        """The files that mark a folder as a stage, finished or not."""
-        return [*self.folder.rglob(MANIFEST), *self.folder.rglob(UNFINISHED)]
-
-    def _verify(self, name: str, folder: Path, outputs: Mapping[str, str]) -> None:
-        for file, expected in outputs.items():
-            path = folder / file
-            if not path.is_file():
-                raise BadInput(f"{path}: is missing, though stage {name} was finished; --redo {name} makes it anew")
-            if file_digest(path) != expected:
-                raise BadInput(f"{path}: was changed after stage {name} wrote it; --redo {name} makes it anew")
-
-    def manifests(self) -> dict[str, dict[str, Any]]:
-        """The manifests of all finished stages, by name, in the order they were finished."""
-        return read_manifests(self.folder)
+    def _made_from(self, name: str) -> list[str]:
+        """The finished stages that a stage is an input of."""
+        return [other for other, inputs in inputs_of(self.folder).items() if name in inputs]
 
 
 def retire_results(folder: Path) -> None:
@@ -281,10 +276,8 @@ def retire_results(folder: Path) -> None:
     for told in ("report.html", "model-card.md"):
         (folder / told).unlink(missing_ok=True)
     results, predictions = folder / "results.json", folder / "evaluation" / "predictions-test.npz"
-    if not results.is_file():
-        return
-    if not json.loads(results.read_text(encoding="utf-8")).get("final"):
-        results.unlink()
+    if not read_json(results).get("final"):
+        results.unlink(missing_ok=True)
         return
     number = len(list(folder.glob("results-final-*.json"))) + 1
     if predictions.is_file():
@@ -292,7 +285,14 @@ def retire_results(folder: Path) -> None:
     results.replace(folder / f"results-final-{number}.json")  # last: a kill before it is made good
 
 
-def read_manifests(folder: Path) -> dict[str, dict[str, Any]]:
-    """The manifests under a run's folder, by stage name, oldest first."""
-    paths = sorted(folder.rglob(MANIFEST), key=lambda path: path.stat().st_mtime_ns)
-    return {str(path.parent.relative_to(folder)): json.loads(path.read_text(encoding="utf-8")) for path in paths}
+def _sweep(folder: Path) -> None:
+    for name in SCAFFOLD:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _yaml(path: Path) -> Any:
+    """What a YAML file holds; nothing that is a mapping where it was damaged."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return None

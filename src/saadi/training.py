@@ -17,16 +17,19 @@ from typing import Any
 
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from saadi.errors import BadInput
+from saadi.errors import BadInput, Diverged
 from saadi.records import write_atomic
 from saadi.seeds import seed_of
 from saadi.shares import WHOLE, Loss, Shares
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
+EXPLODED = 1000.0
+"""A mean loss so many times that of the first step is not of a training that learns."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,11 @@ class _State:
             out |= {f"{prefix}.{name}": b for name, b in module.named_buffers()}
         return out
 
-    def save(self, path: Path, step: int, rows: list[dict[str, float]]) -> None:
+    def finite(self) -> bool:
+        """Whether every weight is a number: the step after which one is not may have had a finite loss."""
+        return all(bool(p.isfinite().all()) for p in self.parameters)
+
+    def save(self, path: Path, step: int, first: float, rows: list[dict[str, float]]) -> None:
         tensors = {f"weight/{name}": t for name, t in self._learnt().items()}
         for i, p in enumerate(self.parameters):  # nothing of one that the loss has not reached
             for name, value in self.optimiser.state.get(p, {}).items():
@@ -104,15 +111,17 @@ class _State:
         tensors |= {f"average/{i}": a for i, a in enumerate(self.average)}
         tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
         partial = path.with_name(path.name + ".partial")
-        save_file(tensors, partial, {"step": str(step), "rows": json.dumps(rows)})
+        save_file(tensors, partial, {"step": str(step), "first": repr(first), "rows": json.dumps(rows)})
         partial.replace(path)
 
-    def load(self, path: Path) -> tuple[int, list[dict[str, float]]]:
-        from safetensors import safe_open
-
-        with safe_open(path, "pt") as handle:
-            metadata = handle.metadata()
-        tensors, step = load_file(path), int(metadata["step"])
+    def load(self, path: Path) -> tuple[int, float, list[dict[str, float]]]:
+        """Take up what `save` wrote; returns its step, the first step's loss and the log. Raises `BadInput`."""
+        try:
+            with safe_open(path, "pt") as handle:
+                metadata = handle.metadata()
+            tensors = load_file(path)
+        except SafetensorError as error:
+            raise BadInput(f"{path}: is damaged ({error}); delete it, then the training begins anew") from None
         for name, target in self._learnt().items():
             target.copy_(tensors[f"weight/{name}"])
         for name, tensor in tensors.items():
@@ -127,7 +136,7 @@ class _State:
             self.optimiser.state[p][key] = value
         for i, average in enumerate(self.average):
             average.copy_(tensors[f"average/{i}"])
-        return step, json.loads(metadata["rows"])
+        return int(metadata["step"]), float(metadata["first"]), json.loads(metadata["rows"])
 
     def differentiate(self, loss_at: Loss, step: int, shares: Shares, seed: int, what: str) -> tuple[float, Shares]:
         """The loss of a step's whole batch and, on the parameters, its gradient; and the shares that memory allows."""
@@ -198,11 +207,16 @@ def fit(
     pieces become smaller where memory runs out. Global random state is seeded by (`seed`, step). Every `every` steps:
     `watch(step)` adds figures to the log row, `stop(row)` may end the training with a reason, upon which the weights of
     the check before return, and `checkpoint`, if given, is written; where it exists, training resumes from it.
-    Returns the log and why it ended. Raises `BadInput` when loss or gradient is not a number, and where there is no
-    memory for a single row; the checkpoint then holds the last good weights.
+    Returns the log and why it ended. Raises `BadInput` when loss, gradient or a weight is not a number, when the loss
+    has exploded, and where there is no memory for a single row; the checkpoint then holds the last good weights.
     """
-    state = _State(modules, recipe)
-    step, rows = state.load(checkpoint) if checkpoint is not None and checkpoint.exists() else (0, [])
+    state, step, first, rows = _State(modules, recipe), 0, 0.0, list[dict[str, float]]()
+    if checkpoint is not None and checkpoint.exists():
+        step, first, rows = state.load(checkpoint)
+
+    def diverged(why: str) -> Diverged:
+        return Diverged(f"{what}: {why} at step {step}; lower the learning rate (now {recipe.lr:g})")
+
     accepted = state.snapshot() if stop is not None else []
     total, seen, begun = 0.0, 0, time.monotonic()
     while step < recipe.steps:
@@ -214,17 +228,17 @@ def fit(
             if shares.scale > 1:  # too large a number for fp16
                 shares = replace(shares, scale=shares.scale / 2)
                 continue
-            raise BadInput(
-                f"{what}: the loss or its gradient is not a number at step {step}; "
-                f"lower the learning rate (now {recipe.lr:g})"
-            )
+            raise diverged("the loss or its gradient is not a number")
         state.optimiser.step()
         for average, p in zip(state.average, state.parameters, strict=False):
             average.lerp_(p.data, 1 - min(recipe.ema, (step + 1) / (step + 10)))
+        first = value if step == 0 else first
         step, total, seen = step + 1, total + value, seen + 1
         if progress is not None:
             progress(step, recipe.steps)
         if step % every == 0 or step == recipe.steps:
+            if not state.finite():
+                raise diverged("a weight is not a number")
             row = {"step": float(step), "loss": total / seen, "seconds": time.monotonic() - begun}
             row |= watch(step) if watch is not None else {}
             rows.append(row)
@@ -233,9 +247,11 @@ def fit(
             if verdict is not None:
                 state.restore(accepted)
                 return rows, f"{verdict}; the weights of step {step - _since(rows)} were kept"
+            if abs(row["loss"]) > EXPLODED * abs(first) > 0:
+                raise diverged(f"the loss has exploded from {first:.3g} to {row['loss']:.3g}")
             accepted = state.snapshot() if stop is not None else []
             if checkpoint is not None and shares.team.leads:
-                state.save(checkpoint, step, rows)
+                state.save(checkpoint, step, first, rows)
     if recipe.ema:
         state.adopt_average()
     return rows, "all steps done"

@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 
 from saadi.config import RunConfig
 from saadi.configfile import load_config
-from saadi.errors import BadInput
+from saadi.errors import BadInput, Diverged
 from saadi.runtime import device_of, peak_memory, prepare_runtime
 from saadi.team import ALONE, Team
 
@@ -39,8 +39,8 @@ Kept = TypeVar("Kept")
 Fetch = Callable[[Path], None]
 """Waits for a job and has its files laid into a folder."""
 
-_ERRORS = {kind.__name__: kind for kind in (BadInput, OSError, SafetensorError, RuntimeError)}
-"""What a worker's error becomes in its parent, where the command line knows the first three."""
+_ERRORS = {kind.__name__: kind for kind in (BadInput, Diverged, OSError, SafetensorError, RuntimeError)}
+"""What a worker's error becomes in its parent, where the command line knows all but the last."""
 
 
 class Context:

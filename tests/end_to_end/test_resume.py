@@ -20,7 +20,8 @@ from saadi import workers
 from saadi.__main__ import main
 from saadi.configfile import load_config
 from saadi.files import file_digest
-from saadi.store import MANIFEST, Run
+from saadi.manifests import MANIFEST
+from saadi.store import Run
 
 PATIENCE = 120.0
 POINTS = {

@@ -17,8 +17,8 @@ from PIL import Image
 from saadi.data.stages import read_data
 from saadi.data.table import scan_table
 from saadi.evaluation.results import split_digest
+from saadi.manifests import MANIFEST
 from saadi.records import Frame, read_records
-from saadi.store import MANIFEST
 
 ARMS = ("real", "real-pretrained", "unaligned", "rejection", "winners", "round-1", "round-2", "unpicked")
 ARM_FIELDS = {

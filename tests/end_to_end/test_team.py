@@ -18,7 +18,7 @@ from conftest import Command, Finished, read_json
 from safetensors.torch import load_file
 
 from saadi.files import file_digest
-from saadi.store import MANIFEST
+from saadi.manifests import MANIFEST
 
 HERE = Path(__file__).parent
 PATIENCE = 300.0

@@ -36,7 +36,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     run = tmp_path / "run"
     for stage in ("base", "round-1/adapter", "data"):
         (run / stage).mkdir(parents=True)
-        (run / stage / "manifest.json").write_text('{"seconds": 1.0}')
+        (run / stage / "manifest.json").write_text('{"key": {"inputs": {}}, "outputs": {}, "seconds": 1.0}')
     (run / "config.yaml").write_text(dump_config(CONFIG))
     (run / "data/space.json").write_text('{"names": ["hook", "a/b"], "background": false, "notes": []}')
     write_records(run / "data/frames.jsonl", [Frame("0.png", ("hook",), "p", "train")])

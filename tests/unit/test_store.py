@@ -17,7 +17,8 @@ from saadi.config import RunConfig
 from saadi.configfile import differences
 from saadi.errors import BadInput, Interrupted
 from saadi.files import digest, file_digest, save_array
-from saadi.store import MANIFEST, UNFINISHED, Run, read_manifests
+from saadi.manifests import MANIFEST, read_manifests
+from saadi.store import UNFINISHED, Run
 from saadi.training import Progress
 
 CONFIG = RunConfig()

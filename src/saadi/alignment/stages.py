@@ -26,7 +26,7 @@ from saadi.pairing import hold_out
 from saadi.preferences import taken_for
 from saadi.records import Condition, Pair, Sample, Score, write_atomic
 from saadi.seeds import seed_of
-from saadi.store import Run
+from saadi.store import CHECKPOINT, Run
 from saadi.training import Progress, Recipe, write_log
 
 LEAST_PAIRS = 2
@@ -112,7 +112,6 @@ def _finish(
     save_adapter(generator.unet, folder)
     write_log(folder / "log.jsonl", rows)
     write_atomic(folder / "summary.json", json.dumps(summary))
-    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
 
 
 def align_round(
@@ -155,7 +154,7 @@ def align_round(
             held_out,
             config.alignment,
             seed_of(config.seed, "align", round_),
-            checkpoint=folder / "checkpoint.safetensors",
+            checkpoint=folder / CHECKPOINT,
             progress=progress,
             resources=resources_of(run),
         )
@@ -204,7 +203,8 @@ def train_on_winners(run: Run, data: Dataset, samples: Sequence[Sample], pairs: 
             batch=batch,
             balance=1.0,
             seed=seed_of(config.seed, "winners"),
-            checkpoint=folder / "checkpoint.safetensors",
+            what="winners",
+            checkpoint=folder / CHECKPOINT,
             progress=progress,
             resources=resources_of(run),
         )

@@ -245,9 +245,10 @@ def align(
         }
 
     def stop(row: dict[str, float]) -> str | None:
-        if row["winner_change"] > config.stop_rise:
-            return f"the held-out winners' error rose {row['winner_change']:.1%} above the reference's"
-        return None
+        if row["winner_change"] <= config.stop_rise:
+            return None
+        # What is not a number is not below any limit either
+        return f"the held-out winners' error rose {row['winner_change']:.1%} above the reference's"
 
     recipe = Recipe(config.steps, config.lr, warmup=0.1, floor=0.1, eight_bit=resources.eight_bit)
     rows, reason = fit(

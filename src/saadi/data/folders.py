@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saadi.data.classes import check_label
+from saadi.data.images import find_outside
 from saadi.data.table import Scan, check_folder, label_space, parse_split, read_rows
 from saadi.errors import BadInput
 from saadi.records import SPLITS, Frame, Split
@@ -165,6 +166,11 @@ def scan_folders(folder: Path, groups: str | None, seed: int) -> Scan:
         return Scan(problems=tuple(problems))
     files = [file for file, _, _ in found]
     problems += [f"{folder}: {file!r} holds control characters; rename it" for file in files if not file.isprintable()]
+    for file in files:
+        try:
+            find_outside(folder / file, folder)
+        except BadInput as error:
+            problems.append(str(error))
     given: dict[str, Split] = {}
     if groups.lower().endswith(".csv"):
         owner, given, more = _from_csv(files, folder / groups)

@@ -12,6 +12,7 @@ from pathlib import Path
 from saadi.data.classes import ClassTable, check_label, read_classes
 from saadi.data.images import Window, find_outside
 from saadi.errors import BadInput
+from saadi.exchange import plain_cell
 from saadi.records import SPLITS, Frame, LabelSpace, Split, Task
 
 COLUMNS: dict[Task, tuple[str, ...]] = {
@@ -135,9 +136,10 @@ def is_file(path: Path) -> bool:
 def _labels(values: dict[str, str], task: Task) -> tuple[str, ...]:
     """The classes a row names; of segmentation none, since the masks say them. Raises `BadInput`."""
     if task == "classification":
-        if problem := check_label(values["label"]):
+        label = plain_cell(values["label"])
+        if problem := check_label(label):
             raise BadInput(problem)
-        return (values["label"],)
+        return (label,)
     for name, value in values.items():
         if name.startswith(HAS) and value not in ("0", "1"):
             raise BadInput(f"{name} is {value!r:.40}; use 1 for an image that shows it, else 0")

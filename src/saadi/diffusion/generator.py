@@ -7,15 +7,18 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
     AutoencoderKL,
     AutoencoderTiny,
     DDIMScheduler,
+    SchedulerMixin,
     StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
     UNet2DConditionModel,
+    schedulers,
 )
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -24,6 +27,15 @@ from saadi.diffusion import presets
 from saadi.diffusion.objective import Schedule
 from saadi.errors import BadInput
 from saadi.training import evaluating
+
+PIPELINES: dict[str, Any] = {kind.__name__: kind for kind in (StableDiffusionPipeline, StableDiffusionInpaintPipeline)}
+PARTS: dict[str, dict[str, Any]] = {
+    "vae": {kind.__name__: kind for kind in (AutoencoderKL, AutoencoderTiny)},
+    "text_encoder": {"CLIPTextModel": CLIPTextModel},
+    "tokenizer": {"CLIPTokenizer": CLIPTokenizer, "CLIPTokenizerFast": CLIPTokenizer},
+    "unet": {"UNet2DConditionModel": UNet2DConditionModel},
+}
+"""The classes that are opened, by the names in model_index.json."""
 
 
 @dataclass
@@ -92,23 +104,80 @@ def build_tiny(*, inpainting: bool = False) -> Generator:
 
 
 def load_generator(folder: Path) -> Generator:
-    """Open a folder in Stable Diffusion's format, safetensors only, in float32. Raises `BadInput`."""
+    """Open a folder in Stable Diffusion's format, safetensors only, in float32. Raises `BadInput`.
+
+    Part by part, of the classes above and no other: a weight that is missing or a class that the folder brings along
+    is refused, where the stock pipeline would draw the one at random and look for the other's code.
+    """
     if not (folder / "model_index.json").is_file():
         raise BadInput(f"{folder}: not a Stable Diffusion folder (no model_index.json); save one with save_pretrained")
     if not any((folder / "tokenizer" / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         # transformers would make an empty tokenizer, to which all prompts are the same
-        raise BadInput(f"{folder}: cannot be opened as a Stable Diffusion pipeline: tokenizer/ has no vocabulary")
+        raise _unfit(folder, "tokenizer/ has no vocabulary")
     try:
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-        inpainting = str(index.get("_class_name")).endswith("InpaintPipeline")
-        pipe = (StableDiffusionInpaintPipeline if inpainting else StableDiffusionPipeline).from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, safety_checker=None, requires_safety_checker=False,
-            dtype=torch.float32,
-        )  # fmt: skip
-    except (OSError, ValueError, TypeError, AttributeError, RuntimeError, KeyError) as error:
-        raise BadInput(f"{folder}: cannot be opened as a Stable Diffusion pipeline: {_one_line(error)}") from None
-    scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
-    return Generator(pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.unet, scheduler)
+        generator = _open(folder, json.loads((folder / "model_index.json").read_text(encoding="utf-8")))
+    except BadInput:
+        raise
+    except Exception as error:  # whatever the libraries raise on it, it is the folder that has to change
+        raise _unfit(folder, _one_line(error)) from None
+    if problem := _misfit(generator):
+        raise _unfit(folder, problem)
+    return generator
+
+
+def _unfit(folder: Path, why: str) -> BadInput:
+    return BadInput(
+        f"{folder}: cannot be opened as a Stable Diffusion pipeline: {why}; save it anew, or choose another base.model"
+    )
+
+
+def _open(folder: Path, index: Any) -> Generator:
+    if not isinstance(index, dict):
+        raise _unfit(folder, "model_index.json lists no parts")
+    name = str(index.get("_class_name"))
+    if name not in PIPELINES:
+        raise _unfit(folder, f"model_index.json says {name:.60}, not {' or '.join(PIPELINES)}")
+
+    def load(part: str) -> Any:
+        said = str((index.get(part) or [None])[-1])
+        if said not in PARTS[part]:
+            raise _unfit(folder, f"{part} is of class {said:.60}, not {' or '.join(PARTS[part])}")
+        place = {"subfolder": part, "local_files_only": True}
+        if part == "tokenizer":
+            return CLIPTokenizer.from_pretrained(folder, **place)
+        model, loaded = PARTS[part][said].from_pretrained(
+            folder, **place, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
+        if missing := sorted(loaded["missing_keys"]):
+            raise _unfit(folder, f"{part} has no weight {missing[0]} ({len(missing)} are missing)")
+        return model
+
+    made: Any = getattr(schedulers, str((index.get("scheduler") or [None])[-1]), None)
+    if not (isinstance(made, type) and issubclass(made, SchedulerMixin)):
+        raise _unfit(folder, "model_index.json names no scheduler of diffusers")
+    scheduler = made.from_pretrained(folder, subfolder="scheduler", local_files_only=True)
+    parts = {part: load(part) for part in PARTS}
+    pipe = PIPELINES[name](
+        **parts, scheduler=scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+    )  # which brings old configurations up to date
+    return Generator(**parts, scheduler=DDIMScheduler.from_config(pipe.scheduler.config))
+
+
+def _misfit(generator: Generator) -> str | None:
+    """What is wrong with parts that are each in order but not of one model, or None."""
+    unet, text, tokenizer = generator.unet.config, generator.text_encoder, generator.tokenizer
+    width, latents = text.config.hidden_size, generator.vae.config.latent_channels
+    words, places = len(text.get_input_embeddings().weight), text.config.max_position_embeddings
+    if len(tokenizer) > words or tokenizer.model_max_length > places:
+        return (
+            f"the tokenizer has {len(tokenizer)} words and prompts of {tokenizer.model_max_length}, "
+            f"the text encoder {words} and {places}"
+        )
+    if unet.cross_attention_dim != width:
+        return f"the UNet attends to {unet.cross_attention_dim} numbers a word, the text encoder gives {width}"
+    if unet.out_channels != latents or unet.in_channels not in (latents, 2 * latents + 1):
+        return f"the UNet has {unet.in_channels} channels in and {unet.out_channels} out, the autoencoder {latents}"
+    return None
 
 
 def save_generator(generator: Generator, folder: Path) -> None:

@@ -20,7 +20,7 @@ from saadi.foundation import foundation_folder
 from saadi.runtime import device_of, precision_of
 from saadi.seeds import seed_of
 from saadi.shares import Resources
-from saadi.store import Run
+from saadi.store import CHECKPOINT, Run
 from saadi.training import Progress, Recipe, write_log
 
 
@@ -84,7 +84,7 @@ def train_base(run: Run, data: Dataset) -> None:
             batch=config.base.batch,
             balance=config.base.balance,
             seed=seed_of(config.seed, "base"),
-            checkpoint=folder / "checkpoint.safetensors",
+            checkpoint=folder / CHECKPOINT,
             progress=progress,
             resources=resources_of(run),
         )
@@ -96,7 +96,6 @@ def train_base(run: Run, data: Dataset) -> None:
             apply_adapter(generator.pipeline(), folder / "adapter")
         save_generator(generator, folder / "model")
         write_log(folder / "log.jsonl", rows)
-        (folder / "checkpoint.safetensors").unlink(missing_ok=True)
 
     # A user's own folder may be gone when a finished base is resumed; the shipped one comes with each installation.
     shipped = sorted(start_folder(config).glob("*/*.safetensors")) if config.base.model == "tiny" else []

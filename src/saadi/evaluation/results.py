@@ -21,8 +21,9 @@ from saadi.evaluation.metrics import mean_score, point, rare_classes
 from saadi.evaluation.statistics import Bootstrap, crossed_bootstrap, holm
 from saadi.evaluation.trainings import predict
 from saadi.files import digest, file_digest, versions
-from saadi.records import LabelSpace, Split, write_atomic
-from saadi.store import Run, read_manifests
+from saadi.manifests import read_manifests
+from saadi.records import LabelSpace, Split, read_json, write_atomic
+from saadi.store import Run
 
 SCHEMA = 1
 RIVALS = ("unaligned", "rejection", "winners", "copy-paste")
@@ -126,8 +127,8 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
     config, split = run.config, "test" if final else "val"
     path = run.folder / "results.json"
     if path.is_file() and not final:
-        before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if before["final"]:
+        before = read_json(path)
+        if before.get("final"):
             return before
     choices = choose(run, data, arms)
     mixing: dict[str, float] = choices["mixing"]

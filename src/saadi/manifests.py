@@ -1,0 +1,56 @@
+"""What a finished stage says of itself: what it was made from, and the hash of every file it made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from saadi.errors import BadInput
+from saadi.files import file_digest
+
+MANIFEST = "manifest.json"
+
+
+def read_manifest(path: Path, stage: str) -> dict[str, Any]:
+    """The manifest of a stage. Raises `BadInput` where it was damaged."""
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(manifest["key"]["inputs"], dict) and isinstance(manifest["outputs"], dict):
+            return dict(manifest)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise BadInput(f"{path}: is damaged; --redo {stage} makes the stage anew, with what follows")
+
+
+def manifest_paths(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Stage names and manifests under a run's folder, oldest first."""
+    for path in sorted(folder.rglob(MANIFEST), key=lambda path: path.stat().st_mtime_ns):
+        yield str(path.parent.relative_to(folder)), path
+
+
+def read_manifests(folder: Path) -> dict[str, dict[str, Any]]:
+    """The manifests under a run's folder, by stage name, oldest first. Raises `BadInput` for one that was damaged."""
+    return {name: read_manifest(path, name) for name, path in manifest_paths(folder)}
+
+
+def inputs_of(folder: Path) -> dict[str, set[str]]:
+    """By finished stage the stages it was made from; of a damaged manifest nothing is known."""
+    found: dict[str, set[str]] = {}
+    for name, path in manifest_paths(folder):
+        try:
+            found[name] = set(read_manifest(path, name)["key"]["inputs"])
+        except BadInput:
+            found[name] = set()
+    return found
+
+
+def verify(stage: str, folder: Path, outputs: Mapping[str, str]) -> None:
+    """Raise `BadInput` that names the first file of a finished stage which is gone or was changed."""
+    for file, expected in outputs.items():
+        path = folder / file
+        if not path.is_file():
+            raise BadInput(f"{path}: is missing, though stage {stage} was finished; --redo {stage} makes it anew")
+        if file_digest(path) != expected:
+            raise BadInput(f"{path}: was changed after stage {stage} wrote it; --redo {stage} makes it anew")
