@@ -25,20 +25,7 @@ from saadi.evaluation.metrics import tally_recalls
 from saadi.evaluation.statistics import Bootstrap, crossed_bootstrap
 from saadi.seeds import numpy_rng
 
-TINY = """
-seed: 3
-rounds: 2
-threads: 1
-device: cpu
-data: {source: phantom, size: 32, phantom: {train: 24, val: 8, test: 16, patients: [3, 1, 2], tail: 0.5}}
-base: {steps: 52, batch: 1}
-sampling: {steps: 2, batch: 8}
-critic: {classifier: {steps: 4, batch: 8}, judge: {model: test_vit, steps: 2, batch: 8}, folds: 2}
-preferences: {candidates: 6, max_candidates: 6, pairs: 3, margin: 0.0}
-alignment: {steps: 12, pairs: 2, bank: 2, stop_rise: 10.0}
-evaluation: {classifier: {steps: 2, batch: 8}, seeds: 2, synthetic: 8, mixing: [0.5], bootstrap: 20}
-"""
-"""Long enough that the base (every 50 steps) and the alignment (every 10) write a checkpoint before they end."""
+TINY = Path(__file__).with_name("tiny.yaml").read_text(encoding="utf-8")
 
 HEADER = "file,label,group,split"
 PATIENTS = {"P1": "train", "P2": "train", "P3": "val", "P4": "test"}
