@@ -2,10 +2,10 @@
 
     python benchmarks/full_disk.py --out runs/survival
 
-In a mount namespace of its own, with the run on a small tmpfs: each stage finds half the room it needs, then enough. The
-space that a run asks for before it begins is said to be there, as if another program had taken it since. Uses the
-undisturbed run of `survival.py`, or makes it. Writes tables and `full_disk.json`. Exit code 1 where anything is not as it
-should be.
+In a mount namespace of its own, with the run on a small tmpfs: each stage finds half the room it needs, then enough.
+The space that a run asks for before it begins is said to be there, as if another program had taken it since. Uses the
+undisturbed run of `survival.py`, or makes it. Writes a table and `full_disk.json`. Exit code 1 where anything is not as
+it should be.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from saadi.store import UNFINISHED
 
 PAGE = 4096
 PLENTY = "1g"
+KINDS = ("changed", "missing", "damaged")
+"""What happens to a stage's largest file; or to its manifest, that it is damaged."""
 INSIDE = "SAADI_FULL_DISK"
 """Set where this is in its own mount namespace already."""
 
@@ -89,10 +91,8 @@ def refused(code: int, said: Sequence[str], *words: str) -> bool:
 
 def _row(rows: list[dict[str, Any]], kind: str, stage: str, code: int, said: list[str], good: bool) -> None:
     rows.append({"kind": kind, "stage": stage, "code": code, "said": said[-5:], "good": good})
-    print(
-        f"{kind:<18} {stage:<26} {code:>3}  {'' if good else 'NOT AS IT SHOULD BE '}{' / '.join(said)[-150:]}",
-        flush=True,
-    )
+    fine = "" if good else "NOT AS IT SHOULD BE "
+    print(f"{kind:<18} {stage:<26} {code:>3}  {fine}{' / '.join(said)[-150:]}", flush=True)
 
 
 def fill(place: Path, undisturbed: Path, log: Path, rows: list[dict[str, Any]]) -> list[str]:
@@ -130,6 +130,9 @@ def read_only(place: Path, command: list[Any], errors: Path, rows: list[dict[str
     stage = "a finished run" if finished else "an unfinished run"
     code, said = ask(command, errors)
     _row(rows, "read-only: run", stage, code, said, refused(code, said, str(place / "run"), "--out"))
+    if not finished:
+        remount(place, "rw")
+        return
     code, said = ask(["status", place / "run"], errors)
     _row(rows, "read-only: status", stage, code, said, code == 0)
     code, said = ask(["report", place / "run"], errors)
@@ -138,36 +141,30 @@ def read_only(place: Path, command: list[Any], errors: Path, rows: list[dict[str
 
 
 def tamper(place: Path, rows: list[dict[str, Any]]) -> None:
-    """Change, delete or lose what each stage of a finished run wrote: named, with the stage to redo, and nothing done."""
+    """Change or delete what each stage of a finished run wrote: it is named, with the stage to redo, and left."""
     folder, errors = place / "run", place.with_name("errors")
     command = ["run", TINY, "--out", folder, "--final"]
     stages: dict[str, str] = {}
     for name, _ in manifest_paths(folder):
         stages.setdefault(room(f"{name}/{MANIFEST}"), name)  # of the trainings the first
-    for name in stages.values():
-        file = max(
-            (path for path in (folder / name).rglob("*") if path.is_file()), key=lambda path: path.stat().st_size
-        )
-        manifest, kept = (
-            folder / name / MANIFEST,
-            {path: path.read_bytes() for path in (file, folder / name / MANIFEST)},
-        )
-        before = {path: path.stat().st_mtime_ns for path in folder.rglob(MANIFEST)}
-        for kind in ("changed", "missing", "damaged"):
-            if kind == "changed":
-                file.write_bytes(kept[file][:-1] + bytes([kept[file][-1] ^ 1]))  # one bit, at equal length
-            elif kind == "missing":
-                file.unlink()
-            else:
-                manifest.write_bytes(kept[manifest][: len(kept[manifest]) // 2])
-            before |= {manifest: manifest.stat().st_mtime_ns}
-            code, said = ask(command, errors)
-            named = str(manifest if kind == "damaged" else file)
-            good = refused(code, said, named, kind, f"--redo {name}")
-            after = {path: path.stat().st_mtime_ns for path in folder.rglob(MANIFEST)}
-            _row(rows, kind, name, code, said, good and after == before)
-            for path, data in kept.items():
-                path.write_bytes(data)
+    for number, name in enumerate(stages.values()):
+        kind = KINDS[number % len(KINDS)]
+        path = folder / name / MANIFEST
+        if kind != "damaged":
+            outputs = [one for one in (folder / name).rglob("*") if one.is_file() and one != path]
+            path = max(outputs, key=lambda one: one.stat().st_size)
+        kept = path.read_bytes()
+        if kind == "changed":
+            path.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))  # one bit, at equal length
+        elif kind == "missing":
+            path.unlink()
+        else:
+            path.write_bytes(kept[: len(kept) // 2])
+        before = {one: one.stat().st_mtime_ns for one in folder.rglob(MANIFEST)}
+        code, said = ask(command, errors)
+        after = {one: one.stat().st_mtime_ns for one in folder.rglob(MANIFEST)}
+        _row(rows, kind, name, code, said, refused(code, said, str(path), kind, f"--redo {name}") and after == before)
+        path.write_bytes(kept)
 
 
 def main() -> int:

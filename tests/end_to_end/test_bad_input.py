@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,18 @@ CONFIGS = {
     "no such solver": ("sampling: {solver: euler}", ("sampling.solver", "'ddim'")),
     "prompt without label": ("base: {prompt: a tool}", ("base.prompt", "{label}", "'a tool'")),
     "no data": ("seed: 1", ("data.path is not set",)),
+    "a value of another kind than its tag": ("seed: !!int ''", ("not valid YAML",)),
+    "a date that is none": ("seed: 2026-99-99", ("not valid YAML",)),
+    "nested too deeply": ("[" * 5000, ("not valid YAML",)),
+    "a billion aliases": (
+        "a: &a [x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in pairwise("abcdefghi"))
+        + "rounds: *i",
+        ("config.yaml",),
+    ),
+    "a path with a zero byte": ('data: {source: table, path: "a\\0b"}', ("data.path", "no path")),
+    "more images than memory": ("data: {source: phantom, phantom: {test: 1000000000000}}", ("data.phantom.test",)),
+    "more threads than there are": ("threads: 1000000000", ("threads", "less than or equal to 1024")),
 }
 
 
@@ -154,30 +167,30 @@ def test_missing_config(saadi: Command, tmp_path: Path) -> None:
         saadi(command, tmp_path / "nowhere.yaml").refused("nowhere.yaml", "no such file")
 
 
-def test_usage_errors(saadi: Command, tiny: Path) -> None:
-    saadi("run").refused("CONFIG")
-    saadi("rum", tiny).refused("rum")
-    saadi("run", tiny, "--rounds", 3).refused("--rounds")
-    saadi("sample", tiny, "--class", "hook", "--out", "x", "-n", 0).refused("-n")
+COMMANDS = {
+    "run": ("CONFIG",),
+    "rum tiny.yaml": ("rum",),
+    "run tiny.yaml --rounds 3": ("--rounds",),
+    "run tiny.yaml --out": ("--out",),
+    "run tiny.yaml --out runs/new --redo base": ("--redo base", "none yet"),
+    "run .": ("cannot be read",),
+    "demo --task presence": ("--task presence", "classification"),
+    "demo --seed many": ("--seed", "many"),
+    "sample tiny.yaml --class hook --out x -n 0": ("-n",),
+    "sample tiny.yaml --class hook --out x": ("tiny.yaml", "not a run"),
+    "status nowhere": ("nowhere", "not a run"),
+    "report nowhere": ("nowhere", "not a run"),
+    "pairs nowhere --export x.csv": ("nowhere", "not a run"),
+    "folds nowhere.yaml": ("nowhere.yaml", "no such file"),
+}
 
 
-def test_folders_that_are_no_stable_diffusion(saadi: Command, tiny: Path, tmp_path: Path) -> None:
-    model = tmp_path / "model"
-
-    def refused(*words: str) -> None:
-        outcome = saadi("run", tiny, "--out", tmp_path / "run", "--set", f"base.model={model}")
-        _refused(outcome, tmp_path / "run", str(model), *words)
-
-    model.mkdir()
-    refused("model_index.json")
-    (model / "model_index.json").write_text("{}", encoding="utf-8")
-    refused("cannot be opened")
-    shutil.rmtree(model)
-    shutil.copytree(foundation_folder(), model)
-    weights = model / "unet/diffusion_pytorch_model.safetensors"
-    torch.save({"weight": torch.zeros(1)}, weights.with_suffix(".bin"))  # a pickle, which is never opened
-    weights.unlink()
-    refused("cannot be opened")
+@pytest.mark.parametrize("line", COMMANDS)
+def test_bad_commands(line: str, saadi: Command, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = saadi(*line.split())
+    outcome.refused(*COMMANDS[line])
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
 
 
 def test_from_scratch_is_for_tiny(saadi: Command, tiny: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from small_run import CONFIG, chain, writes
 
 from saadi.config import RunConfig
 from saadi.configfile import differences
@@ -20,31 +21,6 @@ from saadi.files import digest, file_digest, save_array
 from saadi.manifests import MANIFEST, read_manifests
 from saadi.store import UNFINISHED, Run
 from saadi.training import Progress
-
-CONFIG = RunConfig()
-Make = Callable[[Path, Progress], None]
-
-
-def _writes(text: str, calls: list[str] | None = None) -> Make:
-    def make(folder: Path, progress: Progress) -> None:
-        if calls is not None:
-            calls.append(text)
-        (folder / "out.txt").write_text(text, encoding="utf-8")
-
-    return make
-
-
-def _chain(folder: Path, calls: list[str], *redo: str, settings: int = 0, fail: str = "") -> None:
-    """Three stages, each made from the one before; `fail` is interrupted after it wrote."""
-    with Run(folder, CONFIG, redo=redo) as run:
-        for name, inputs in (("a", []), ("b", ["a"]), ("c/d", ["b"])):
-
-            def make(at: Path, progress: Progress, name: str = name) -> None:
-                _writes(name, calls)(at, progress)
-                if name == fail:
-                    raise Interrupted
-
-            run.stage(name, make, settings=settings if name == "b" else None, inputs=inputs)
 
 
 def test_digests_depend_on_values_alone(tmp_path: Path) -> None:
@@ -88,7 +64,7 @@ def test_differences_name_the_setting() -> None:
 
 
 def test_a_manifest_says_what_was_made_and_from_what(tmp_path: Path) -> None:
-    _chain(tmp_path / "run", [])
+    chain(tmp_path / "run", [])
     manifests = read_manifests(tmp_path / "run")
     assert list(manifests) == ["a", "b", "c/d"]  # in the order they were finished
     b = manifests["b"]
@@ -102,66 +78,66 @@ def test_a_manifest_says_what_was_made_and_from_what(tmp_path: Path) -> None:
 
 def test_a_finished_stage_is_skipped(tmp_path: Path) -> None:
     calls: list[str] = []
-    _chain(tmp_path / "run", calls)
+    chain(tmp_path / "run", calls)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob(MANIFEST)}
-    _chain(tmp_path / "run", calls)
+    chain(tmp_path / "run", calls)
     assert calls == ["a", "b", "c/d"]
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob(MANIFEST)} == before
 
 
 def test_redo_makes_a_stage_and_what_follows_anew(tmp_path: Path) -> None:
     calls: list[str] = []
-    _chain(tmp_path / "run", calls)
-    _chain(tmp_path / "run", calls, "b")
+    chain(tmp_path / "run", calls)
+    chain(tmp_path / "run", calls, "b")
     assert calls == ["a", "b", "c/d", "b", "c/d"]
 
 
 def test_a_redo_that_is_interrupted_resumes_without_being_asked_again(tmp_path: Path) -> None:
     calls: list[str] = []
-    _chain(tmp_path / "run", calls)
+    chain(tmp_path / "run", calls)
     with pytest.raises(Interrupted):
-        _chain(tmp_path / "run", calls, "a", fail="a")
+        chain(tmp_path / "run", calls, "a", fail="a")
     assert not (tmp_path / "run/b").exists()
-    _chain(tmp_path / "run", calls)
+    chain(tmp_path / "run", calls)
     assert calls == ["a", "b", "c/d", "a", "a", "b", "c/d"]
 
 
 @pytest.mark.parametrize("final", [False, True])
 def test_what_tells_of_a_forgotten_stage_goes_and_final_results_are_kept_aside(final: bool, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    _chain(folder, [])
+    chain(folder, [])
     (folder / "evaluation").mkdir()
     products = ("results.json", "report.html", "evaluation/predictions-test.npz")
     told = [json.dumps({"final": final, "time": time}) for time in (1, 2)]
     for text in told:
         for name in products:
             (folder / name).write_text(text, encoding="utf-8")
-        _chain(folder, [])  # nothing to do, nothing forgotten
+        chain(folder, [])  # nothing to do, nothing forgotten
         assert all((folder / name).exists() for name in products)
         with pytest.raises(Interrupted):
-            _chain(folder, [], "c/d", fail="c/d")
+            chain(folder, [], "c/d", fail="c/d")
         assert not any((folder / name).exists() for name in products[:2])
-        _chain(folder, [])
+        chain(folder, [])
     kept = {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in folder.rglob("*-final-*")}
     names = ("results-final-{}.json", "evaluation/predictions-final-{}.npz") if final else ()
     assert kept == {name.format(i): text for i, text in enumerate(told, 1) for name in names}
 
 
 def test_redo_of_no_stage_is_refused(tmp_path: Path) -> None:
-    _chain(tmp_path / "run", [])
+    chain(tmp_path / "run", [])
     with pytest.raises(BadInput, match=r"--redo d: no such stage .* there are: a, b, c/d"):
-        _chain(tmp_path / "run", [], "d")
+        chain(tmp_path / "run", [], "d")
     with pytest.raises(BadInput, match="none yet"):
-        _chain(tmp_path / "new", [], "a")
+        chain(tmp_path / "new", [], "a")
     assert not (tmp_path / "new").exists()
 
 
 def test_other_settings_of_a_finished_stage_are_refused(tmp_path: Path) -> None:
     calls: list[str] = []
-    _chain(tmp_path / "run", calls)
+    chain(tmp_path / "run", calls)
     with pytest.raises(BadInput, match="made from other inputs; --redo b"):
-        _chain(tmp_path / "run", calls, settings=1)
-    _chain(tmp_path / "run", calls, "b", settings=1)
+        chain(tmp_path / "run", calls, settings=1)
+    chain(tmp_path / "run", calls, "b", settings=1)
     assert calls == ["a", "b", "c/d", "b", "c/d"]
 
 
@@ -200,19 +176,19 @@ def test_half_written_files_are_swept_up(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("spoil", "word"), [(Path.unlink, "missing"), (Path.touch, ""), (None, "changed")])
 def test_outputs_are_verified(spoil: Callable[[Path], None] | None, word: str, tmp_path: Path) -> None:
-    _chain(tmp_path / "run", [])
+    chain(tmp_path / "run", [])
     file = tmp_path / "run/a/out.txt"
     if spoil is None:
         file.write_text("forged", encoding="utf-8")
     else:
         spoil(file)
     if not word:  # a new time is no change
-        _chain(tmp_path / "run", [])
+        chain(tmp_path / "run", [])
         return
     with pytest.raises(BadInput, match=rf"a/out\.txt: .*{word}.*--redo a"):
-        _chain(tmp_path / "run", [])
+        chain(tmp_path / "run", [])
     calls: list[str] = []
-    _chain(tmp_path / "run", calls, "a")
+    chain(tmp_path / "run", calls, "a")
     assert calls == ["a", "b", "c/d"]
 
 
@@ -224,7 +200,7 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
 
 
 def test_another_configuration_is_refused(tmp_path: Path) -> None:
-    _chain(tmp_path / "run", [])
+    chain(tmp_path / "run", [])
     other = RunConfig(seed=1, rounds=3)
     with (
         pytest.raises(BadInput, match=r"seed \(0 before, 1 now\); rounds \(2 before, 3 now\)"),
@@ -262,7 +238,7 @@ def test_bad_input_before_the_first_stage_leaves_nothing(there: bool, tmp_path: 
     assert folder.exists() == there
     assert not there or not list(folder.iterdir())
     with Run(folder, CONFIG) as run:
-        run.stage("a", _writes("a"))
+        run.stage("a", writes("a"))
     with pytest.raises(BadInput), Run(folder, CONFIG) as run:
         run.stage("b", bad)
     assert (folder / "a" / MANIFEST).is_file()  # work is never thrown away
