@@ -90,14 +90,13 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.crew.leave()
-        if not self.team.leads:
-            return
         try:
-            if self._fresh and isinstance(error, BadInput) and not inputs_of(self.folder):
+            self.crew.leave()
+            if self.team.leads and self._fresh and isinstance(error, BadInput) and not inputs_of(self.folder):
                 self._clear()  # no stage was done: the mended config must not meet this one's remains
         finally:
-            os.close(self._lock)
+            if self.team.leads:
+                os.close(self._lock)
 
     def _clear(self) -> None:
         for entry in self.folder.iterdir():

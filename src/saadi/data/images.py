@@ -21,6 +21,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 """The decoders in use. Pillow has others, some of which start foreign programs (EPS): those stay shut."""
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `MAX_PIXELS` decides, in one line
+warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # what cannot be read, we say in one line, too
 
 _KINDS = {"1": "1-bit", "L": "grey", "LA": "grey-alpha", "P": "palette", "PA": "palette"}
 _FIX = "replace it or remove it from the data"
