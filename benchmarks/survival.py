@@ -34,7 +34,7 @@ from saadi import workers
 from saadi.__main__ import main
 
 TINY = Path(__file__).parent.parent / "tests" / "tiny.yaml"
-PATIENCE = 600.0
+PATIENCE = 1800.0
 CODES = {"SIGKILL": -signal.SIGKILL, "SIGTERM": 3, "SIGINT": 3}
 """Exit codes by signal: one that cannot be caught, and two that end a run politely."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -112,6 +113,8 @@ class _State:
         tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
         partial = path.with_name(path.name + ".partial")
         save_file(tensors, partial, {"step": str(step), "first": repr(first), "rows": json.dumps(rows)})
+        with partial.open("rb") as handle:
+            os.fsync(handle.fileno())
         partial.replace(path)
 
     def load(self, path: Path) -> tuple[int, float, list[dict[str, float]]]:

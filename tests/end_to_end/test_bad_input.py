@@ -237,6 +237,15 @@ def test_too_little_space(saadi: Command, tiny: Path, tmp_path: Path, monkeypatc
     _refused(outcome, tmp_path / "run", "5 MB free", "MB are needed")
 
 
+def test_a_training_that_runs_away_leaves_no_adapter(saadi: Command, finished: Finished, tmp_path: Path) -> None:
+    folder = finished.copy(tmp_path)
+    away = ("--set", "alignment.lr=1.0e+30", "--redo", "winners/adapter")
+    outcome = saadi("run", finished.config, "--out", folder, *away)
+    outcome.refused("winners: ", "not a number", "lower the learning rate (now 1e+30)", "--redo winners/adapter")
+    assert not list((folder / "winners").rglob("pytorch_lora_weights*"))
+    assert not (folder / "results.json").exists()
+
+
 def test_a_disk_that_fills_up_loses_nothing(
     saadi: Command, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,5 +259,8 @@ def test_a_disk_that_fills_up_loses_nothing(
     with monkeypatch.context() as patched:
         patched.setattr("saadi.diffusion.painting.save_png", full)
         saadi("run", finished.config, "--out", folder, "--final").refused("the disk is full", "00-00000.png", "resumes")
+    image = Path("evaluation/sets/round-2/00-00000.png")
+    (folder / image).write_bytes((finished.folder / image).read_bytes()[:60])  # as a loss of power leaves it
     assert saadi("run", finished.config, "--out", folder, "--final").code == 0
     assert Finished(folder, finished.config).results["arms"] == finished.results["arms"]
+    assert (folder / image).read_bytes() == (finished.folder / image).read_bytes()

@@ -46,6 +46,7 @@ def test_help_does_not_wait_for_torch() -> None:
             2,
             FULL.replace("a.png", "while writing"),
         ),
+        (Exception("No space left on device (os error 28)"), 2, FULL.replace("a.png", "while writing")),  # tokenizers
         (PermissionError(errno.EACCES, "denied", "runs/a"), 2, "saadi: runs/a: no permission to write"),
     ],
 )

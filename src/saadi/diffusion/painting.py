@@ -122,7 +122,7 @@ class Sampler:
             samples.append(Sample(f"{tag}-{name}", condition, self.round, seed, str(root / f"{name}.png"), mask))
         size = config.sampling.batch
         chunks = [samples[start : start + size] for start in range(0, len(samples), size)]
-        missing = [chunk for chunk in chunks if not all((self.run.folder / one.file).exists() for one in chunk)]
+        missing = [chunk for chunk in chunks if not all(_is_whole(self.run.folder, one) for one in chunk)]
         jobs = [
             self.run.crew.job(paint, adapters=list(self.adapters), samples=[asdict(sample) for sample in chunk])
             for chunk in missing
@@ -132,6 +132,17 @@ class Sampler:
             progress(min(done * size, len(samples)), len(samples))
         self.run.crew.forget("painter")
         return samples
+
+
+def _is_whole(root: Path, sample: Sample) -> bool:
+    """Whether a sample was drawn, in a run that was stopped: what the power took may be there and hold nothing."""
+    try:
+        for file in filter(None, (sample.file, sample.mask)):
+            with Image.open(root / file) as image:
+                image.load()
+    except Exception:  # whatever Pillow says of half a file
+        return False
+    return True
 
 
 def save_png(path: Path, image: NDArray[np.uint8]) -> None:
