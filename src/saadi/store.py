@@ -64,7 +64,7 @@ class Run:
 
     def _open(self) -> None:
         try:
-            self._made = not self.folder.exists()
+            self._made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
@@ -82,8 +82,7 @@ class Run:
         except BaseException:
             if self._fresh:  # not a run, and not to become one
                 (self.folder / ".lock").unlink()
-                if self._made:
-                    self.folder.rmdir()
+                self._unmake()
             os.close(self._lock)
             raise
 
@@ -101,8 +100,11 @@ class Run:
     def _clear(self) -> None:
         for entry in self.folder.iterdir():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        if self._made:
-            self.folder.rmdir()
+        self._unmake()
+
+    def _unmake(self) -> None:
+        for path in self._made:
+            path.rmdir()
 
     def _check_config(self) -> None:
         path, new = self.folder / "config.yaml", self.config.model_dump(mode="json")

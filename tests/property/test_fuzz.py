@@ -73,7 +73,7 @@ def test_configs_with_any_value_in_any_place(data: st.DataObject, place: Path) -
     assert not (place / "run").exists()
 
 
-@settings(QUICK, max_examples=150)
+@settings(QUICK, max_examples=60)
 @given(st.one_of(st.binary(max_size=200), st.text("{}[]!&*<>|:-? \n\"'#%@`=~0x.eabt", max_size=60).map(str.encode)))
 def test_configs_of_any_bytes(place: Path, found: bytes) -> None:
     (place / "config.yaml").write_bytes(found)
