@@ -104,7 +104,8 @@ class Run:
 
     def _unmake(self) -> None:
         for path in self._made:
-            path.rmdir()
+            if not any(path.iterdir()):
+                path.rmdir()
 
     def _check_config(self) -> None:
         path, new = self.folder / "config.yaml", self.config.model_dump(mode="json")
@@ -135,9 +136,8 @@ class Run:
         return self.team.agreed(self.team.leads and self._is_done(name, settings, inputs))
 
     def _is_done(self, name: str, settings: Any, inputs: Sequence[str]) -> bool:
-        path = self.path(name) / MANIFEST
-        there = name not in self._redo and path.exists()
-        return there and bool(read_manifest(path, name)["key"] == self._key(settings, inputs))
+        path, key = self.path(name) / MANIFEST, self._key(settings, inputs)
+        return name not in self._redo and path.exists() and bool(read_manifest(path, name)["key"] == key)
 
     def _key(self, settings: Any, inputs: Sequence[str]) -> dict[str, Any]:
         return {"settings": digest(settings), "inputs": {other: self._digests[other] for other in inputs}}

@@ -1,19 +1,17 @@
-"""Data folders, names and files that mean harm."""
+"""Data folders, names and files that mean harm. The page: `tests/unit/test_report.py`; models: `test_bad_models.py`."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Command, Finished, read_json, write_config
+from conftest import Command, write_config
 from PIL import Image, PngImagePlugin
-from test_report import check
 
 from saadi.config import RunConfig
 from saadi.data.table import scan_table
@@ -111,18 +109,6 @@ def test_the_longest_class_name_is_a_file_name(tmp_path: Path) -> None:
     )  # fmt: skip
     (frame,) = scan_table(tmp_path, "classification").frames
     assert frame.label == label
-
-
-def test_a_script_as_a_class_of_a_run_is_text_on_its_page(saadi: Command, finished: Finished, tmp_path: Path) -> None:
-    folder = finished.copy(tmp_path)
-    first = read_json(folder / "data/space.json")["names"][0]
-    for path in (*folder.rglob("*.json"), *folder.rglob("*.jsonl")):
-        text = path.read_text(encoding="utf-8")
-        path.write_text(text.replace(json.dumps(first), json.dumps(EVIL)), encoding="utf-8")
-    assert saadi("report", folder).code == 0
-    page = folder / "report.html"
-    page.write_text(page.read_text(encoding="utf-8").replace("http://x", ""), encoding="utf-8")  # as text it is there
-    assert EVIL.replace("http://x", "") in check(page).text
 
 
 def test_what_a_name_bids_the_terminal_is_not_done(saadi: Command, tiny: Path, tmp_path: Path) -> None:
