@@ -172,8 +172,8 @@ def processes_of(folder: Path) -> list[int]:
     return found
 
 
-def _orphans(folder: Path, patience: float = 20.0) -> list[int]:
-    """Workers that are still there some time after their parent is gone."""
+def _orphans(folder: Path, patience: float = 300.0) -> list[int]:
+    """Workers that are still there some time after their parent is gone: one that is being loaded looks up later."""
     until = time.monotonic() + patience
     while (left := processes_of(folder)) and time.monotonic() < until:
         time.sleep(0.1)
