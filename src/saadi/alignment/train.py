@@ -123,6 +123,13 @@ def pair_errors(
     return winner, loser, gradient_overlap(*slope.chunk(2))
 
 
+def bank_timesteps(pairs: int, draws: int, total: int, seed: int, earliest: float = 0.0) -> Tensor:
+    """Timesteps [P, K] of 0..total-1, uniform over the schedule from the share `earliest` on, a pair's in strata."""
+    offset = torch.rand(pairs, draws, generator=torch_rng(seed, "timesteps"))
+    share = earliest + (1 - earliest) * (torch.arange(draws) + offset) / draws
+    return (share * total).long().clamp(max=total - 1)
+
+
 def make_bank(
     reference: nn.Module,
     schedule: Schedule,
@@ -134,14 +141,8 @@ def make_bank(
     earliest: float = 0.0,
     team: Team = ALONE,
 ) -> Bank:
-    """Draw `draws` noises and stratified timesteps for each pair and compute the reference's errors, once.
-
-    Timesteps are uniform over the schedule from the share `earliest` on.
-    """
-    total = len(schedule.alpha_bar)
-    offset = torch.rand(len(pairs), draws, generator=torch_rng(seed, "timesteps"))
-    share = earliest + (1 - earliest) * (torch.arange(draws) + offset) / draws
-    timesteps = (share * total).long().clamp(max=total - 1)
+    """Draw `draws` noises and stratified timesteps for each pair and compute the reference's errors, once."""
+    timesteps = bank_timesteps(len(pairs), draws, len(schedule.alpha_bar), seed, earliest)
     bank = Bank(timesteps, seed, weighting, torch.zeros(timesteps.shape), torch.zeros(timesteps.shape))
     winner, loser, _ = _every_error(reference, schedule, pairs, bank, team)
     return replace(bank, reference_winner=winner.view(timesteps.shape), reference_loser=loser.view(timesteps.shape))
