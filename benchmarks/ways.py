@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from saadi.alignment.objectives import dpo
 from saadi.alignment.train import Bank, PairBatch, bank_errors, bank_timesteps, make_bank
 from saadi.config import ClassifierConfig, SamplingConfig
 from saadi.critics import downstream
+from saadi.critics.augmentation import AUGMENTATIONS, augment
 from saadi.critics.tasks import TASKS
 from saadi.diffusion.drawing import draw, encode_images, solver
 from saadi.diffusion.generator import Generator, encode_prompts, load_generator, token_ids
@@ -227,10 +229,9 @@ def downstream_parts() -> Figures:
     real = downstream.Labelled(rng.integers(0, 256, (300, 64, 64, 3), dtype=np.uint8), rng.integers(0, 8, 300))
     config = ClassifierConfig(steps=200, batch=16)
     spent = [0.0]
-    inner = {name: getattr(downstream, name) for name in ("augment", "_tensor", "numpy_rng", "torch_rng")}
 
-    def counted(function: Callable[..., object]) -> Callable[..., object]:
-        def call(*args: object, **more: object) -> object:
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **more: Any) -> Any:
             begun = time.perf_counter()
             try:
                 return function(*args, **more)
@@ -239,8 +240,9 @@ def downstream_parts() -> Figures:
 
         return call
 
-    for name, function in inner.items():
-        setattr(downstream, name, counted(function))
+    for name in ("_tensor", "numpy_rng", "torch_rng"):
+        setattr(downstream, name, counted(getattr(downstream, name)))
+    AUGMENTATIONS["full"] = counted(augment)
     torch.set_num_threads(1)
     begun = time.perf_counter()
     downstream.train_network(TASKS["classification"], config, real, 8, 0)

@@ -166,6 +166,9 @@ class ClassifierConfig(Part):
     lr: Positive = Field(3e-3, description="peak learning rate; one cycle")
     weight_decay: float = Field(0.05, ge=0.0)
     balance: Fraction = Field(0.5, description="0: classes as frequent as in the data; 1: equally frequent")
+    augment: Literal["full", "mirror"] = Field(
+        "full", description="mirror: images left to right at random; full: turned, zoomed, shifted and recoloured, too"
+    )
 
 
 class JudgeConfig(ClassifierConfig):
