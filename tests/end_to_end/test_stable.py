@@ -21,7 +21,8 @@ from small_stable import FORMS, clip_tokenizer, save_stable
 from torch import Tensor
 
 from saadi.alignment.objectives import Errors, dpo
-from saadi.alignment.train import PairBatch, bank_errors, make_bank
+from saadi.alignment.pairs import PairBatch
+from saadi.alignment.train import bank_errors, make_bank
 from saadi.diffusion.generator import load_generator
 from saadi.diffusion.lora import NAME, add_adapter
 from saadi.diffusion.objective import Clean
