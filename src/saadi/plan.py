@@ -19,8 +19,9 @@ from saadi.critics.downstream import Labelled, train_network
 from saadi.critics.tasks import TASKS
 from saadi.data.load import list_frames
 from saadi.diffusion.drawing import unet_passes
-from saadi.diffusion.footprint import read_footprint
+from saadi.diffusion.footprint import encoded_bytes, read_footprint
 from saadi.diffusion.generator import encode_prompts
+from saadi.diffusion.lessons import LAYOUTS
 from saadi.diffusion.stages import open_start, start_folder, tunes_all
 from saadi.runtime import device_of, precision_of, prepare_runtime
 from saadi.workers import crew_size
@@ -98,18 +99,20 @@ def _parameters(folder: Path) -> int:
 
 
 def disk_bytes(config: RunConfig, images: int, classes: int) -> int:
-    """The disk a run of so many real images and classes fills at most, about: images, models in float32, and stage 1's
-    checkpoint, which holds weights, two moments and an average."""
+    """The disk a run of so many real images and classes fills at most, about: images, models in float32, and, while it
+    is made, stage 1's latents and its checkpoint, which holds weights, two moments and an average."""
     dense = TASKS[config.task].dense
     made = _images_drawn(config, classes, config.preferences.max_candidates) + 2 * dense * config.evaluation.synthetic
     pixels = (images + 2 * made) * (3 + dense) * config.data.size**2
+    lessons = max(LAYOUTS, images * (1 + classes)) if dense else images
+    latents = lessons * encoded_bytes(start_folder(config), config.data.size)
     critic, judge, downstream = (
         sum(p.numel() for p in architecture(name, dense=dense).build(classes).parameters())
         for name in (config.critic.classifier.model, config.critic.judge.model, config.evaluation.classifier.model)
     )
     numbers = 5 * _parameters(start_folder(config))
     numbers += config.critic.folds * config.critic.copies * critic + judge + _trainings(config) * downstream
-    return pixels + 4 * numbers + 10_000_000
+    return pixels + latents + 4 * numbers + 10_000_000
 
 
 def memory_bytes(config: RunConfig) -> dict[str, int]:

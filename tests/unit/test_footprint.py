@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from saadi.diffusion import presets
-from saadi.diffusion.footprint import footprint, read_footprint
+from saadi.diffusion.footprint import encoded_bytes, footprint, read_footprint
 from saadi.diffusion.lora import add_adapter
 
 
@@ -81,3 +81,5 @@ def test_a_folder_is_read_without_its_weights(form: str, tmp_path: Path) -> None
     for path in folder.rglob("*.safetensors"):
         path.unlink()
     assert read_footprint(folder, 64) == footprint(build_stable(form).unet.config, 64, 8, 77)
+    channels = 4 + 5 * form.endswith("inpainting") + 1  # latents, what an inpainting network is told, a weight
+    assert encoded_bytes(folder, 64) == 4 * channels * 8 * 8

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from saadi.config import RunConfig
+from saadi.config import HUB, RunConfig
 from saadi.data import Dataset
 from saadi.diffusion.base import train_denoiser
 from saadi.diffusion.generator import Generator, build_tiny, learn_words, load_generator, save_generator
-from saadi.diffusion.hub import HUB, cached
+from saadi.diffusion.hub import cached
 from saadi.diffusion.lessons import lessons_of
 from saadi.diffusion.lora import add_adapter, apply_adapter, save_adapter
 from saadi.files import SCRATCH, file_digest
