@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -16,35 +17,60 @@ import pytest
 import torch
 from conftest import Command, Finished, read_json
 from safetensors.torch import load_file
+from team_member import DUTIES
 
 from saadi.files import file_digest
 from saadi.store import MANIFEST
+from saadi.team import join_team
 
-HERE = Path(__file__).parent
 PATIENCE = 300.0
 
 
-def _torchrun(processes: int, *command: str, whole: bool = True) -> subprocess.Popen[str]:
-    """Start a command in several processes of one thread that know each other. `whole`: it is a script of ours."""
+def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return int(free.getsockname()[1])
+
+
+def _torchrun(processes: int, *command: str) -> subprocess.Popen[str]:
+    """Start `saadi` in several processes of one thread that know each other."""
     launcher = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-addr", "127.0.0.1",
-        "--master-port", str(port),
+        "--master-port", str(_free_port()), "-m", "saadi",
     ]  # fmt: skip
-    places = os.pathsep.join([str(HERE.parent / "unit"), *sys.path])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": places}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen(
-        [*launcher, *([] if whole else ["-m"]), *command], env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [*launcher, *command], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 def _done(process: subprocess.Popen[str]) -> str:
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     return out
+
+
+def _member(environment: dict[str, str], task: str, place: Path) -> None:
+    os.environ.update(environment)
+    DUTIES[task](join_team(cpu=True), place)
+
+
+def _together(processes: int, task: str, place: Path) -> None:
+    """Have several processes do one of `DUTIES`. They are told of each other as torchrun tells them; the fork server
+    imports everything once."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["saadi.pipeline", "team_member"])
+    shared = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    members = [
+        context.Process(target=_member, args=({**shared, "RANK": str(k), "LOCAL_RANK": str(k)}, task, place))
+        for k in range(processes)
+    ]
+    for member in members:
+        member.start()
+    for member in members:
+        member.join(PATIENCE)
+        member.kill()
+    assert [member.exitcode for member in members] == [0] * processes
 
 
 def _begun(finished: Finished, place: Path) -> Path:
@@ -59,7 +85,7 @@ def _begun(finished: Finished, place: Path) -> Path:
 @pytest.mark.parametrize("processes", [2, 3])
 def test_several_processes_draw_and_judge_what_one_does(processes: int, finished: Finished, tmp_path: Path) -> None:
     folder = _begun(finished, tmp_path)
-    _done(_torchrun(processes, str(HERE.parent / "team_member.py"), "draw", str(folder)))
+    _together(processes, "draw", folder)
     for stage in ("samples", "scores"):
         alone, shared = (read_json(place / f"round-1/{stage}" / MANIFEST) for place in (finished.folder, folder))
         assert len(alone["outputs"]) == (49 if stage == "samples" else 1)
@@ -69,11 +95,10 @@ def test_several_processes_draw_and_judge_what_one_does(processes: int, finished
 
 def test_several_processes_learn_what_one_does_with_the_same_batch(tmp_path: Path) -> None:
     """Six images and three pairs a step: shares of 3 and 3, of 1 and 2; of 2, 2 and 2, of 1, 1 and 1."""
-    member = str(HERE.parent / "team_member.py")
     found = []
     for processes in (1, 2, 3):
         out = tmp_path / f"{processes}.safetensors"
-        _done(_torchrun(processes, member, "learn", str(out)))
+        _together(processes, "learn", out)
         found.append(load_file(out))
     moved = 0.0
     for name, alone in found[0].items():
@@ -86,8 +111,8 @@ def test_several_processes_learn_what_one_does_with_the_same_batch(tmp_path: Pat
 
 def test_a_killed_process_ends_the_run_and_the_same_command_resumes(finished: Finished, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    command = ("saadi", "run", str(finished.config), "--out", str(folder), "--final", "--json")
-    process = _torchrun(2, *command, whole=False)
+    command = ("run", str(finished.config), "--out", str(folder), "--final", "--json")
+    process = _torchrun(2, *command)
     until = time.monotonic() + PATIENCE
     while not any(folder.glob("round-1/samples/*.png")):
         assert process.poll() is None, process.communicate()[1]
@@ -100,7 +125,7 @@ def test_a_killed_process_ends_the_run_and_the_same_command_resumes(finished: Fi
     assert process.returncode != 0
     assert not psutil.wait_procs(members, timeout=30)[1]
     base = file_digest(folder / "base" / MANIFEST)
-    out = _done(_torchrun(2, *command, whole=False))
+    out = _done(_torchrun(2, *command))
     assert file_digest(folder / "base" / MANIFEST) == base  # not made again
     assert out.count('"schema"') == 1  # one of them writes
     results = read_json(folder / "results.json")
