@@ -10,20 +10,32 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 import torch
-from conftest import Command, Finished, read_json
+from conftest import Command, Finished, read_json, write_config
 from safetensors.torch import load_file
 from team_member import DUTIES
 
 from saadi.files import file_digest
 from saadi.store import MANIFEST
-from saadi.team import join_team
+from saadi.team import Team, join_team
 
 PATIENCE = 300.0
+SMALL: dict[str, Any] = {
+    "rounds": 1,
+    "base": {"steps": 4, "batch": 2},
+    "alignment": {"steps": 2, "pairs": 2, "bank": 1, "anchors": 2},
+    "evaluation": {
+        "classifier": {"steps": 2, "batch": 8}, "drawn": 1, "seeds": 1, "synthetic": 8, "mixing": [0.5], "bootstrap": 9,
+    },
+}  # fmt: skip
+"""For a run that is begun twice, by processes that each import everything."""
 
 
 def _free_port() -> int:
@@ -109,9 +121,9 @@ def test_several_processes_learn_what_one_does_with_the_same_batch(tmp_path: Pat
     assert moved > 1e-3
 
 
-def test_a_killed_process_ends_the_run_and_the_same_command_resumes(finished: Finished, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    command = ("run", str(finished.config), "--out", str(folder), "--final", "--json")
+def test_a_killed_process_ends_the_run_and_the_same_command_resumes(tmp_path: Path) -> None:
+    folder, config = tmp_path / "run", write_config(tmp_path / "small.yaml", **SMALL)
+    command = ("run", str(config), "--out", str(folder), "--final", "--json")
     process = _torchrun(2, *command)
     until = time.monotonic() + PATIENCE
     while not any(folder.glob("round-1/samples/*.png")):
@@ -129,7 +141,7 @@ def test_a_killed_process_ends_the_run_and_the_same_command_resumes(finished: Fi
     assert file_digest(folder / "base" / MANIFEST) == base  # not made again
     assert out.count('"schema"') == 1  # one of them writes
     results = read_json(folder / "results.json")
-    assert results["arms"].keys() == finished.results["arms"].keys()
+    assert list(results["arms"]) == ["real", "real-pretrained", "unaligned", "rejection", "winners", "round-1"]
     assert (folder / "report.html").is_file()
     assert not (folder / ".parts").exists()
     assert not list(folder.rglob("judged"))
@@ -141,3 +153,34 @@ def test_a_process_that_was_told_of_others_and_finds_none_is_refused(
     monkeypatch.setenv("LOCAL_RANK", "1")
     saadi("run", tiny, "--out", tmp_path / "run").refused("LOCAL_RANK", "torchrun")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_processes_wait_for_one_that_works_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch would end the run ten minutes after the leader began to read a large data set."""
+    asked: dict[str, Any] = {}
+
+    def state(**named: Any) -> SimpleNamespace:
+        asked.update(named)
+        return SimpleNamespace(process_index=1, num_processes=2)
+
+    monkeypatch.setattr("saadi.team.PartialState", state)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert join_team(cpu=True) == Team(1, 2)
+    assert asked["timeout"] >= timedelta(days=1)
+
+
+def test_the_clusters_template_starts_a_process_a_gpu_on_every_node(tmp_path: Path) -> None:
+    for name, line in (("scontrol", 'printf "node7\\nnode8\\n"'), ("srun", 'echo "$OMP_NUM_THREADS" "$@"')):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    given = {"JOB_NODELIST": "node[7-8]", "NNODES": "2", "GPUS_ON_NODE": "4", "CPUS_PER_TASK": "16", "JOB_ID": "31"}
+    template = Path(__file__).parents[2] / "configs/slurm/run.sbatch"
+    done = subprocess.run(
+        ["bash", str(template), "mine.yaml"], check=True, capture_output=True, text=True,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **{f"SLURM_{name}": value for name, value in given.items()}},
+    )  # fmt: skip
+    assert done.stdout.split() == [
+        "4", "--kill-on-bad-exit=1", ".venv/bin/torchrun", "--nnodes=2", "--nproc-per-node=4", "--rdzv-backend=c10d",
+        "--rdzv-id=31", "--rdzv-endpoint=node7:29500", "-m", "saadi", "run", "mine.yaml", "--final",
+    ]  # fmt: skip
