@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,18 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import write_config, write_table
 from small_diffusion import normal, small_generator
 from torch import Tensor
 
 from saadi.caches import batched, cached
 from saadi.config import RunConfig
-from saadi.configfile import parse_config
+from saadi.configfile import load_config, parse_config
 from saadi.data import Dataset
+from saadi.data.stages import prepare_data
 from saadi.diffusion import lessons
 from saadi.diffusion.drawing import ENCODE_BATCH
 from saadi.diffusion.generator import encode_prompts, kept_prompts
+from saadi.diffusion.stages import train_base
+from saadi.files import SCRATCH
 from saadi.records import Frame, LabelSpace
 from saadi.seeds import numpy_rng
+from saadi.store import MANIFEST, Run
 from saadi.team import Team
 
 BATCHES = [(normal(n, 3, 2, seed=n), torch.arange(n), torch.ones(n, 1)[:, :0]) for n in (5, 5, 2)]
@@ -137,3 +143,29 @@ def test_prompts_are_encoded_some_at_a_time(tmp_path: Path) -> None:
     found = kept_prompts(generator, prompts, tmp_path / "kept")
     torch.testing.assert_close(found, encode_prompts(generator, prompts))
     assert torch.equal(found, kept_prompts(generator, prompts, None))
+
+
+def test_a_killed_stage_1_goes_on_from_its_latents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_table(tmp_path / "table")
+    data, base = {"source": "table", "path": "table", "size": 32}, {"steps": 1, "batch": 2}
+    config = load_config(write_config(tmp_path / "c.yaml", data=data, base=base))
+
+    def begin() -> None:
+        with Run(tmp_path / "run", config) as run:
+            train_base(run, prepare_data(run))
+
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "run/base"
+    with monkeypatch.context() as patched:
+        patched.setattr("saadi.diffusion.stages.train_denoiser", die)
+        with pytest.raises(KeyboardInterrupt):
+            begin()
+    assert (folder / SCRATCH / "images").is_dir()
+    monkeypatch.setattr("saadi.diffusion.lessons.encode_images", die)
+    begin()
+    assert not (folder / SCRATCH).exists()
+    outputs = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["outputs"]
+    assert not [name for name in outputs if SCRATCH in name]
+    assert "model/unet/diffusion_pytorch_model.safetensors" in outputs
