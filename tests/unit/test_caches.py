@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_config, write_table
+from numpy.typing import NDArray
 from small_diffusion import normal, small_generator
 from torch import Tensor
 
@@ -20,8 +21,8 @@ from saadi.configfile import load_config, parse_config
 from saadi.data import Dataset
 from saadi.data.stages import prepare_data
 from saadi.diffusion import lessons
-from saadi.diffusion.drawing import ENCODE_BATCH
-from saadi.diffusion.generator import encode_prompts, kept_prompts
+from saadi.diffusion.drawing import ENCODE_BATCH, encode_images
+from saadi.diffusion.generator import Generator, encode_prompts, kept_prompts
 from saadi.diffusion.stages import train_base
 from saadi.files import SCRATCH
 from saadi.records import Frame, LabelSpace
@@ -115,11 +116,10 @@ def test_stage_1_encodes_some_at_a_time_and_once(masks: bool, tmp_path: Path, mo
     config = parse_config({"task": "segmentation"}, "") if masks else RunConfig()
     generator, train, asked = small_generator(inpainting=masks), dataset(150, masks=masks), list[int]()
     module = "saadi.diffusion.drawing" if masks else "saadi.diffusion.lessons"
-    encode = lessons.encode_images
 
-    def listen(generator: object, images: np.ndarray, *more: object) -> Tensor:  # type: ignore[type-arg]
+    def listen(generator: Generator, images: NDArray[np.uint8], *more: NDArray[np.bool_]) -> Tensor:
         asked.append(len(images))
-        return encode(generator, images, *more)  # type: ignore[arg-type]
+        return encode_images(generator, images, *more)
 
     monkeypatch.setattr(f"{module}.encode_images", listen)
     held = lessons.lessons_of(config, generator, train)
