@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+SCRATCH = ".scratch"
+"""In the folder of a stage: what it needs while it is made, and a killed one to go on. Gone when it is done."""
+
 LIBRARIES = ("saadi-diffusion", "torch", "torchvision", "diffusers", "transformers", "peft", "timm", "numpy")
 
 

@@ -18,7 +18,7 @@ import yaml
 from saadi.config import RunConfig
 from saadi.configfile import differences, dump_config
 from saadi.errors import BadInput
-from saadi.files import digest, file_digest, versions
+from saadi.files import SCRATCH, digest, file_digest, versions
 from saadi.records import write_atomic
 from saadi.runtime import peak_memory
 from saadi.team import ALONE, Team
@@ -216,6 +216,7 @@ class Run:
         # Left by a kill in the midst of writing, by us and by safetensors.
         for half in (*folder.rglob("*.partial"), *folder.rglob(".tmp*")):
             half.unlink()
+        shutil.rmtree(folder / SCRATCH, ignore_errors=True)
         outputs = {
             str(path.relative_to(folder)): file_digest(path)
             for path in sorted(folder.rglob("*"))
