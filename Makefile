@@ -58,7 +58,8 @@ test: env  ## ruff, mypy and pytest
 	@$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
-	$(PY) -m pytest
+	# A test keeps one core busy. A file's tests stay in one of the processes, so that what they share is made once.
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
 clean:  ## remove caches and build output; runs/ and .venv stay
 	@rm -rf build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

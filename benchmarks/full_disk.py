@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 from remains import differs, torn
 from survival import PATIENCE, TINY, Kill, Point, room, start, watched
 
+from saadi.files import UNFINISHED
 from saadi.manifests import MANIFEST, manifest_paths
-from saadi.store import UNFINISHED
 
 PAGE = 4096
 PLENTY = "1g"

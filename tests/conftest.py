@@ -7,7 +7,7 @@ import json
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +114,14 @@ def write_table(folder: Path) -> Path:
         Image.open(folder / file).convert(mode).save(folder / file)
     (folder / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_layouts() -> Iterator[None]:
+    """Stage 1 of inpainting encodes thousands of layouts; the few steps of a test would meet a dozen of them."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("saadi.diffusion.lessons.LAYOUTS", 100)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,8 @@
-"""What one of several processes does in the tests of a team: `torchrun team_member.py draw|learn ARGUMENTS`."""
+"""What one of several processes does in the tests of a team."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ from saadi.diffusion.stages import train_base
 from saadi.runtime import prepare_runtime
 from saadi.shares import Resources
 from saadi.store import Run
-from saadi.team import Team, join_team
+from saadi.team import Team
 from saadi.training import Recipe
 
 
@@ -51,5 +51,4 @@ def learn(team: Team, out: Path) -> None:
         save_file({name: tensor.contiguous() for name, tensor in generator.unet.state_dict().items()}, out)
 
 
-if __name__ == "__main__":
-    {"draw": draw, "learn": learn}[sys.argv[1]](join_team(cpu=True), Path(sys.argv[2]))
+DUTIES: dict[str, Callable[[Team, Path], None]] = {"draw": draw, "learn": learn}

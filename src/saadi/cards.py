@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from saadi.config import RunConfig
+from saadi.config import HUB, RunConfig
 from saadi.configfile import dump_config
 from saadi.data.sets.catalogue import find_view
-from saadi.diffusion.hub import HUB, cached
+from saadi.diffusion.hub import cached
 from saadi.errors import BadInput
 from saadi.records import read_json, write_atomic
 from saadi.report import results_table

@@ -246,7 +246,8 @@ def fetch(
     as_json: AsJson = False,
 ) -> None:
     """Download a model, safetensors only, for `base.model: hub:OWNER/NAME`. Nothing else reaches the network."""
-    from saadi.diffusion.hub import HUB, fetch
+    from saadi.config import HUB
+    from saadi.diffusion.hub import fetch
 
     folder = fetch(name)
     facts = {"model": f"{HUB}{name}", "folder": str(folder)}

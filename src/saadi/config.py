@@ -15,6 +15,8 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 LABEL = "{label}"
 """What stands for the class name in `base.prompt`."""
+HUB = "hub:"
+"""What `base.model` begins with where a name on the Hugging Face hub follows."""
 
 
 class Part(BaseModel):
@@ -31,10 +33,7 @@ class PhantomConfig(Part):
     test: Drawn = Field(1600, description="test images, balanced, from patients seen nowhere else")
     patients: tuple[Drawn, Drawn, Drawn] = Field((12, 8, 20), description="patients in train, val and test")
     tail: Positive = Field(0.15, le=1.0, description="rarest class as a share of the most frequent one")
-    oracle: int = Field(
-        0, ge=0, le=1_000_000,
-        description="images, one of a patient, rendered for the judge alone; 0: it learns from train",
-    )  # fmt: skip
+    oracle: int = Field(0, ge=0, le=1_000_000, description="images, a patient each, for the judge; 0: it has train's")
 
 
 class DataConfig(Part):
@@ -42,8 +41,7 @@ class DataConfig(Part):
 
     source: Literal["phantom", "table", "folders", "set"] = Field(
         "table",
-        description="phantom: rendered; table: images + labels.csv; folders: one folder per class; set: a public set "
-        "as it is published, see data.set",
+        description="phantom: rendered; table: images + labels.csv; folders: one folder per class; set: a public one",
     )
     path: Path | None = Field(None, description="the data folder (table, folders, set)")
     set: str | None = Field(
@@ -168,6 +166,9 @@ class ClassifierConfig(Part):
     lr: Positive = Field(3e-3, description="peak learning rate; one cycle")
     weight_decay: float = Field(0.05, ge=0.0)
     balance: Fraction = Field(0.5, description="0: classes as frequent as in the data; 1: equally frequent")
+    augment: Literal["full", "mirror"] = Field(
+        "full", description="mirror: images left to right at random; full: turned, zoomed, shifted and recoloured, too"
+    )
 
 
 class JudgeConfig(ClassifierConfig):

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from saadi.config import RunConfig
+from saadi.config import HUB, RunConfig
 from saadi.errors import BadInput
 
 
@@ -63,7 +63,8 @@ def set_value(values: dict[str, Any], assignment: str) -> None:
 
 
 def load_config(path: Path, assignments: tuple[str, ...] = ()) -> RunConfig:
-    """Read a YAML file. A relative `data.path` is meant from the file's folder. Raises `BadInput`."""
+    """Read a YAML file. Relative paths (`data.path`, a folder as `base.model`) are meant from the file's folder. Raises
+    `BadInput`."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
@@ -77,13 +78,20 @@ def load_config(path: Path, assignments: tuple[str, ...] = ()) -> RunConfig:
         for assignment in assignments:
             set_value(values, assignment)
     config = parse_config(values, str(path))
-    data = config.data
+    data, base = config.data, config.base
     if data.path is not None and not data.path.is_absolute():
-        try:
-            data = data.model_copy(update={"path": (path.parent / data.path).resolve()})
-        except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a zero byte
-            raise BadInput(f"{path}: data.path: {str(data.path)!r:.80} is no path ({error})") from None
-    return config.model_copy(update={"data": data})
+        data = data.model_copy(update={"path": _resolved(path, "data.path", data.path)})
+    if base.model != "tiny" and not base.model.startswith(HUB) and not Path(base.model).is_absolute():
+        base = base.model_copy(update={"model": str(_resolved(path, "base.model", Path(base.model)))})
+    return config.model_copy(update={"data": data, "base": base})
+
+
+def _resolved(source: Path, setting: str, path: Path) -> Path:
+    """A path as it is meant in the file `source`. Raises `BadInput`."""
+    try:
+        return (source.parent / path).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a zero byte
+        raise BadInput(f"{source}: {setting}: {str(path)!r:.80} is no path ({error})") from None
 
 
 def demo_config(seed: int = 0, assignments: tuple[str, ...] = (), task: str = "classification") -> RunConfig:

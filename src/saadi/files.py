@@ -12,6 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+UNFINISHED, CHECKPOINT, SCRATCH = SCAFFOLD = ".unfinished", "checkpoint.safetensors", ".scratch"
+"""In the folder of a stage that is not done: what it is being made from and the seconds spent on it so far; where its
+training resumes from; what it needs while it is made. They go once its manifest is there."""
+
 LIBRARIES = ("saadi-diffusion", "torch", "torchvision", "diffusers", "transformers", "peft", "timm", "numpy")
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from saadi.errors import BadInput
-from saadi.files import file_digest
+from saadi.files import SCAFFOLD, file_digest
 
 MANIFEST = "manifest.json"
 
@@ -44,6 +45,28 @@ def inputs_of(folder: Path) -> dict[str, set[str]]:
         except BadInput:
             found[name] = set()
     return found
+
+
+def hash_outputs(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file that a stage has made. What a kill in the midst of writing left is removed first."""
+    for half in (*folder.rglob("*.partial"), *folder.rglob(".tmp*")):  # ours, and that of safetensors
+        if half.is_file():
+            half.unlink()
+    return {
+        str(path.relative_to(folder)): file_digest(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not set(SCAFFOLD) & set(path.relative_to(folder).parts)
+    }
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a stage needed until its manifest was there: a kill before has cost nothing."""
+    for name in SCAFFOLD:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def verify(stage: str, folder: Path, outputs: Mapping[str, str]) -> None:

@@ -17,7 +17,7 @@ from saadi.data.stages import prepare_data
 from saadi.diffusion.drawing import unet_passes
 from saadi.diffusion.painting import Sampler
 from saadi.diffusion.stages import train_base
-from saadi.evaluation.arms import Arm, control_arm, final_set, unpicked
+from saadi.evaluation.arms import Arm, final_set, real_arms, unpicked
 from saadi.evaluation.images import measure_images
 from saadi.evaluation.results import shares_of, write_results
 from saadi.evaluation.rivals import copy_paste, reconstructed
@@ -99,19 +99,20 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
         return arm(f"round-{k}", sets[k], budget, before=before, training=passes[k], pool=pool, inputs=theirs)
 
     unaligned = arm("unaligned", sets[0], size)
+    rivals: list[Arm] = []
+    if segments:  # the rival that pastes real objects where the sets have theirs, and the autoencoder's own mark
+        train, places = data.split("train"), [sample.condition for sample in unaligned.samples]
+        rivals = [copy_paste(run, train, places), reconstructed(run, train, places)]
     known, theirs = [*pools[0], *unaligned.samples], ["round-1/samples", "evaluation/sets/unaligned"]
     trained = Sampler(run, data.space, [winners], 1)
     arms = [
-        Arm("real"),
-        control_arm(config.evaluation.classifier.model, dense=segments),
+        *real_arms(config.evaluation.classifier, dense=segments),
+        *rivals,
         unaligned,
         arm("rejection", sets[0], earlier[-1] + several, pool=known, inputs=theirs, noise="set-rejection"),
         arm("winners", trained, size, before=earlier[1], training=passes_of(run, winners)),
         *map(aligned, range(1, last + 1)),
     ]
-    if segments:  # the rival that pastes real objects where the sets have theirs, and the autoencoder's own mark
-        train, places = data.split("train"), [sample.condition for sample in unaligned.samples]
-        arms[2:2] = [copy_paste(run, train, places), reconstructed(run, train, places)]
     if several > size:  # what alignment alone is worth
         arms.append(unpicked(run, arms[-1], size))
     seeds = range(config.evaluation.seeds)

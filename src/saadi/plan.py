@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
+from torch import nn
 
 from saadi.config import RunConfig
 from saadi.critics.architectures import architecture
@@ -19,8 +20,9 @@ from saadi.critics.downstream import Labelled, train_network
 from saadi.critics.tasks import TASKS
 from saadi.data.load import list_frames
 from saadi.diffusion.drawing import unet_passes
-from saadi.diffusion.footprint import read_footprint
+from saadi.diffusion.footprint import encoded_bytes, read_footprint
 from saadi.diffusion.generator import encode_prompts
+from saadi.diffusion.lessons import LAYOUTS
 from saadi.diffusion.stages import open_start, start_folder, tunes_all
 from saadi.runtime import device_of, precision_of, prepare_runtime
 from saadi.workers import crew_size
@@ -28,8 +30,25 @@ from saadi.workers import crew_size
 _PROBE = 16
 
 
+def flops_a_second(config: RunConfig) -> float:
+    """What this machine computes in a second, measured on a convolution such as Stable Diffusion has, in the precision
+    of what does not learn."""
+    channels, side, often = 320, 64, 4
+    layer = nn.Conv2d(channels, channels, 3, padding=1).to(device_of(config), precision_of(config))
+    x = torch.randn(1, channels, side, side).to(layer.weight)
+    with torch.no_grad():
+        float(layer(x).sum())  # the first call is slower; a number has to be waited for
+        begun = time.perf_counter()
+        float(sum(layer(x).sum() for _ in range(often)))
+    return often * 2 * 9 * (channels * side) ** 2 / (time.perf_counter() - begun)
+
+
 def _seconds_per_pass(config: RunConfig, *, training: bool) -> float:
-    """Seconds of a UNet's pass of one image, with or without gradients, measured on one small batch."""
+    """Seconds of a UNet's pass of one image, with or without gradients. The tiny one's are measured on one small batch;
+    others, whose weights may fill a GPU, are counted from shapes: no weight is read, and nothing of them computed."""
+    if config.base.model != "tiny":
+        passes = 3 + config.compute.checkpointing if training else 1  # a backward pass is two, or, anew, three
+        return passes * read_footprint(start_folder(config), config.data.size).flops / flops_a_second(config)
     generator = open_start(config, ()).to(device_of(config))
     unet = generator.unet.train(training)
     embedding = encode_prompts(generator, [""]).expand(_PROBE, -1, -1)
@@ -98,18 +117,20 @@ def _parameters(folder: Path) -> int:
 
 
 def disk_bytes(config: RunConfig, images: int, classes: int) -> int:
-    """The disk a run of so many real images and classes fills at most, about: images, models in float32, and stage 1's
-    checkpoint, which holds weights, two moments and an average."""
+    """The disk a run of so many real images and classes fills at most, about: images, models in float32, and, while it
+    is made, stage 1's latents and its checkpoint, which holds weights, two moments and an average."""
     dense = TASKS[config.task].dense
     made = _images_drawn(config, classes, config.preferences.max_candidates) + 2 * dense * config.evaluation.synthetic
     pixels = (images + 2 * made) * (3 + dense) * config.data.size**2
+    lessons = max(LAYOUTS, images * (1 + classes)) if dense else images
+    latents = lessons * encoded_bytes(start_folder(config), config.data.size)
     critic, judge, downstream = (
         sum(p.numel() for p in architecture(name, dense=dense).build(classes).parameters())
         for name in (config.critic.classifier.model, config.critic.judge.model, config.evaluation.classifier.model)
     )
     numbers = 5 * _parameters(start_folder(config))
     numbers += config.critic.folds * config.critic.copies * critic + judge + _trainings(config) * downstream
-    return pixels + 4 * numbers + 10_000_000
+    return pixels + latents + 4 * numbers + 10_000_000
 
 
 def memory_bytes(config: RunConfig) -> dict[str, int]:

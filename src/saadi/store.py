@@ -18,17 +18,13 @@ import yaml
 from saadi.config import RunConfig
 from saadi.configfile import differences, dump_config
 from saadi.errors import BadInput, Diverged
-from saadi.files import digest, file_digest, versions
-from saadi.manifests import MANIFEST, inputs_of, read_manifest, verify
+from saadi.files import UNFINISHED, digest, versions
+from saadi.manifests import MANIFEST, hash_outputs, inputs_of, read_manifest, sweep, verify
 from saadi.records import read_json, write_atomic
 from saadi.runtime import peak_memory
 from saadi.team import ALONE, Team
 from saadi.training import Progress
 from saadi.workers import Crew
-
-UNFINISHED, CHECKPOINT = SCAFFOLD = ".unfinished", "checkpoint.safetensors"
-"""In the folder of a stage that is not done: what it is being made from and the seconds spent on it so far; where its
-training resumes from. They go after the manifest is there: a kill in between costs nothing."""
 
 Begin = Callable[[str], Progress]
 """Called with a stage's name when it starts; gives where to report progress to."""
@@ -203,7 +199,7 @@ class Run:
             manifest = read_manifest(manifest_path, name)
             if manifest["key"] == key:
                 verify(name, folder, manifest["outputs"])
-                _sweep(folder)
+                sweep(folder)
                 self._digests[name] = digest(manifest["outputs"])
                 return None
             if not self._may_redo:
@@ -221,14 +217,7 @@ class Run:
 
     def _finish(self, name: str, folder: Path, key: Mapping[str, Any], spent: float) -> None:
         """Write a stage's manifest."""
-        # Left by a kill in the midst of writing, by us and by safetensors.
-        for half in (*folder.rglob("*.partial"), *folder.rglob(".tmp*")):
-            half.unlink()
-        outputs = {
-            str(path.relative_to(folder)): file_digest(path)
-            for path in sorted(folder.rglob("*"))
-            if path.is_file() and path.name not in SCAFFOLD
-        }
+        outputs = hash_outputs(folder)
         manifest = {
             "key": key,
             "outputs": outputs,
@@ -240,7 +229,7 @@ class Run:
             "versions": versions(),
         }
         write_atomic(folder / MANIFEST, json.dumps(manifest, indent=1))
-        _sweep(folder)
+        sweep(folder)
         self._digests[name] = digest(outputs)
         self.finished(name, folder)
 
@@ -284,11 +273,6 @@ def retire_results(folder: Path) -> None:
     if predictions.is_file():
         predictions.replace(predictions.with_name(f"predictions-final-{number}.npz"))
     results.replace(folder / f"results-final-{number}.json")  # last: a kill before it is made good
-
-
-def _sweep(folder: Path) -> None:
-    for name in SCAFFOLD:
-        (folder / name).unlink(missing_ok=True)
 
 
 def _yaml(path: Path) -> Any:

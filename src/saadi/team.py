@@ -9,12 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from accelerate import PartialState
 from torch import Tensor
 
 from saadi.errors import BadInput
+
+PATIENCE = timedelta(days=7)
+"""How long processes wait for each other. The leader alone reads a data set, or encodes it, and torch would give up
+after ten minutes; torchrun ends all of them as soon as one is gone."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ def join_team(*, cpu: bool) -> Team:
     if not launched:
         return ALONE
     told = os.environ.get("WORLD_SIZE")
-    state = PartialState(cpu=cpu or not torch.cuda.is_available()) if told else None
+    state = PartialState(cpu=cpu or not torch.cuda.is_available(), timeout=PATIENCE) if told else None
     if state is None or state.num_processes != int(told or 1):
         raise BadInput(
             f"{launched[0]} is set, but this process belongs to no group: "

@@ -17,6 +17,7 @@ from PIL import Image
 from saadi.data.stages import read_data
 from saadi.data.table import scan_table
 from saadi.evaluation.results import split_digest
+from saadi.files import SCRATCH
 from saadi.manifests import MANIFEST
 from saadi.records import Frame, read_records
 
@@ -144,7 +145,7 @@ def test_a_finished_folder_is_tidy(finished: Finished) -> None:
     assert (finished.folder / "report.html").stat().st_size > 10_000
     assert _lines(finished.folder / "test-reads.jsonl") == 1
     names = {path.name for path in finished.folder.rglob("*")}
-    assert not [name for name in names if name.endswith((".partial", ".pt", ".pkl", ".bin", ".unfinished"))]
+    assert not [name for name in names if name.endswith((".partial", ".pt", ".pkl", ".bin", ".unfinished", SCRATCH))]
     assert "checkpoint.safetensors" not in names
 
 

@@ -11,7 +11,7 @@ import torch
 from conftest import Finished
 
 from saadi.alignment.focus import saliency_weight
-from saadi.alignment.stages import anchor_pairs
+from saadi.alignment.tables import anchored, pair_table
 from saadi.configfile import load_config
 from saadi.critics.judging import scored
 from saadi.critics.stages import fit_critics
@@ -19,8 +19,9 @@ from saadi.data.stages import prepare_data
 from saadi.diffusion.drawing import encode_images
 from saadi.diffusion.generator import encode_prompts
 from saadi.diffusion.lessons import anchors_of, prompt_of
+from saadi.diffusion.painting import read_images
 from saadi.diffusion.stages import model_at
-from saadi.records import Sample, read_records
+from saadi.records import Pair, Sample, Score, read_records
 from saadi.store import Run
 
 
@@ -56,6 +57,35 @@ def test_an_aligned_set_is_the_critics_pick_of_all_that_was_drawn(
         assert rank[best] == max(rank[name] for name in of_class)
 
 
+def test_a_round_learns_from_its_pairs_their_prompts_and_anchors(finished: Finished, tmp_path: Path) -> None:
+    config, folder = load_config(finished.config), finished.copy(tmp_path)
+    samples = read_records(folder / "round-1/samples/samples.jsonl", Sample)
+    scores = read_records(folder / "round-1/scores/scores.jsonl", Score)
+    pairs = read_records(folder / "round-1/pairs/pairs.jsonl", Pair)
+    with Run(folder, config) as run:
+        data, generator = prepare_data(run), model_at(run.folder, config, [])
+        critic = fit_critics(run, data)
+        table, watched = (
+            pair_table(run, generator, data, critic, samples, scores, pairs, tmp_path / name, round_=round_)
+            for name, round_ in (("train", 1), ("held-out", None))
+        )
+    of, right = {one.id: one for one in samples}, {one.sample: one.right for one in scores}
+    first = watched.take(torch.arange(len(watched)))
+    for side, ids in ((first.winner, [one.winner for one in pairs]), (first.loser, [one.loser for one in pairs])):
+        seen = encode_images(generator, read_images(folder, [of[one] for one in ids]))
+        torch.testing.assert_close(side.latents, seen)
+    wrong, anchors = sum(not right[one.loser] for one in pairs), config.alignment.anchors * len(data.space)
+    assert [len(watched), len(table)] == [len(pairs), 2 * len(pairs) + wrong + anchors]
+    again = table.take(torch.arange(len(pairs)))
+    assert torch.equal(again.winner.latents, first.winner.latents)
+    labels = [prompt_of(config, [one.label]) for one in pairs]
+    torch.testing.assert_close(first.embedding, encode_prompts(generator, labels))
+    assert torch.equal(first.embedding, first.loser_embedding)
+    others = table.take(torch.arange(len(pairs), len(table)))
+    assert torch.equal(others.winner.latents, others.loser.latents)
+    assert (others.embedding != others.loser_embedding).flatten(1).any(1).all()
+
+
 def test_an_anchor_is_better_under_its_own_prompt_than_under_what_another_patients_critic_sees(
     finished: Finished, tmp_path: Path
 ) -> None:
@@ -65,22 +95,21 @@ def test_an_anchor_is_better_under_its_own_prompt_than_under_what_another_patien
         data = prepare_data(run)
         critic, generator = fit_critics(run, data), model_at(run.folder, config, [])
         train = data.split("train")
-        found = anchor_pairs(config, generator, train, critic, 1)
+        found = anchored(config, generator, train, critic, 1)
         rows = anchors_of(config, generator, train, 1).rows
         looking = config.model_copy(update={"alignment": config.alignment.model_copy(update={"focus": "saliency"})})
-        seen = anchor_pairs(looking, generator, train, critic, 1).winner
+        seen = anchored(looking, generator, train, critic, 1).images
     assert np.array_equal(train.labels[rows], np.repeat(np.unique(train.labels), 3))
-    table = encode_prompts(generator, [prompt_of(config, [name]) for name in data.space.names])
-    assert torch.equal(found.winner.latents, found.loser.latents)
-    torch.testing.assert_close(found.winner.latents, encode_images(generator, train.images[rows]))
-    assert torch.equal(found.embedding, table[train.labels[rows]])
-    assert torch.equal(seen.latents, found.winner.latents)
+    prompts = [prompt_of(config, [name]) for name in data.space.names]
+    torch.testing.assert_close(found.images.latents, encode_images(generator, train.images[rows]))
+    assert found.asked == [prompts[label] for label in train.labels[rows]]
+    assert torch.equal(seen.latents, found.images.latents)
     unseen = critic.crossfit.members[critic.crossfit.fold_of_group[train.groups[rows[0]]]]
     where = unseen.saliency(train.images[rows[:1]], train.labels[rows[:1]])
     height, width = seen.latents.shape[2:]
     torch.testing.assert_close(seen.weight[:1], saliency_weight(torch.from_numpy(where), (height, width)))
-    for row, embedding in zip(rows, found.loser_embedding, strict=True):
+    for row, rival in zip(rows, found.rivals, strict=True):
         unseen = critic.crossfit.members[critic.crossfit.fold_of_group[train.groups[row]]]
         logits = unseen.logits(train.images[[row]])[0]
         logits[train.labels[row]] = -np.inf
-        assert torch.equal(embedding, table[logits.argmax()])
+        assert rival == prompts[logits.argmax()]

@@ -21,10 +21,15 @@ from small_stable import FORMS, clip_tokenizer, save_stable
 from torch import Tensor
 
 from saadi.alignment.objectives import Errors, dpo
-from saadi.alignment.train import PairBatch, bank_errors, make_bank
+from saadi.alignment.pairs import PairBatch
+from saadi.alignment.train import bank_errors, make_bank
+from saadi.configfile import parse_config
+from saadi.data.stages import prepare_data
 from saadi.diffusion.generator import load_generator
 from saadi.diffusion.lora import NAME, add_adapter
 from saadi.diffusion.objective import Clean
+from saadi.diffusion.stages import train_base
+from saadi.store import Run
 
 SETTINGS: dict[str, Any] = {
     "threads": 1,
@@ -130,6 +135,26 @@ def test_stage_3_switched_off_is_stage_1_to_the_bit(ran: Ran) -> None:
     np.testing.assert_array_equal(ran.drawn(pipe), stage_1)
     pipe.unload_lora_weights()
     np.testing.assert_array_equal(ran.drawn(pipe), stage_1)
+
+
+@pytest.mark.parametrize(("tune", "precision"), [("full", "fp32"), ("lora", "fp16")])
+def test_stage_1_may_train_all_weights_and_compute_in_fp16(tune: str, precision: str, tmp_path: Path) -> None:
+    start, folder = save_stable("sd-1.5", tmp_path / "start"), tmp_path / "run"
+    values = {
+        **SETTINGS,
+        "data": {**SETTINGS["data"], "path": str(write_table(tmp_path / "data"))},
+        "base": {**SETTINGS["base"], "steps": 2, "model": str(start), "tune": tune},
+        "compute": {"precision": precision},
+    }
+    with Run(folder, parse_config(values, "a test")) as run:
+        train_base(run, prepare_data(run))
+    before, after = load_generator(start), load_generator(folder / "base/model")
+    for part, learns in (("unet", True), ("text_encoder", tune == "full"), ("vae", False)):
+        old, new = (getattr(one, part).state_dict() for one in (before, after))
+        assert all(bool(value.isfinite().all()) for value in new.values())
+        assert any(not torch.equal(old[name], value) for name, value in new.items()) == learns, part
+    assert (folder / "base/adapter").exists() == (tune == "lora")
+    assert {p.dtype for p in after.unet.parameters()} == {torch.float32}
 
 
 def _plain_dpo(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -9,42 +10,79 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 import torch
-from conftest import Command, Finished, read_json
+from conftest import Command, Finished, read_json, write_config
 from safetensors.torch import load_file
+from team_member import DUTIES
 
 from saadi.files import file_digest
 from saadi.manifests import MANIFEST
+from saadi.team import Team, join_team
 
-HERE = Path(__file__).parent
 PATIENCE = 300.0
+SMALL: dict[str, Any] = {
+    "rounds": 1,
+    "base": {"steps": 4, "batch": 2},
+    "alignment": {"steps": 2, "pairs": 2, "bank": 1, "anchors": 2},
+    "evaluation": {
+        "classifier": {"steps": 2, "batch": 8}, "drawn": 1, "seeds": 1, "synthetic": 8, "mixing": [0.5], "bootstrap": 9,
+    },
+}  # fmt: skip
+"""For a run that is begun twice, by processes that each import everything."""
 
 
-def _torchrun(processes: int, *command: str, whole: bool = True) -> subprocess.Popen[str]:
-    """Start a command in several processes of one thread that know each other. `whole`: it is a script of ours."""
+def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return int(free.getsockname()[1])
+
+
+def _torchrun(processes: int, *command: str) -> subprocess.Popen[str]:
+    """Start `saadi` in several processes of one thread that know each other."""
     launcher = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-addr", "127.0.0.1",
-        "--master-port", str(port),
+        "--master-port", str(_free_port()), "-m", "saadi",
     ]  # fmt: skip
-    places = os.pathsep.join([str(HERE.parent / "unit"), *sys.path])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": places}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen(
-        [*launcher, *([] if whole else ["-m"]), *command], env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [*launcher, *command], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 def _done(process: subprocess.Popen[str]) -> str:
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     return out
+
+
+def _member(environment: dict[str, str], task: str, place: Path) -> None:
+    os.environ.update(environment)
+    DUTIES[task](join_team(cpu=True), place)
+
+
+def _together(processes: int, task: str, place: Path) -> None:
+    """Have several processes do one of `DUTIES`. They are told of each other as torchrun tells them; the fork server
+    imports everything once."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["saadi.pipeline", "team_member"])
+    shared = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    members = [
+        context.Process(target=_member, args=({**shared, "RANK": str(k), "LOCAL_RANK": str(k)}, task, place))
+        for k in range(processes)
+    ]
+    for member in members:
+        member.start()
+    for member in members:
+        member.join(PATIENCE)
+        member.kill()
+    assert [member.exitcode for member in members] == [0] * processes
 
 
 def _begun(finished: Finished, place: Path) -> Path:
@@ -59,7 +97,7 @@ def _begun(finished: Finished, place: Path) -> Path:
 @pytest.mark.parametrize("processes", [2, 3])
 def test_several_processes_draw_and_judge_what_one_does(processes: int, finished: Finished, tmp_path: Path) -> None:
     folder = _begun(finished, tmp_path)
-    _done(_torchrun(processes, str(HERE.parent / "team_member.py"), "draw", str(folder)))
+    _together(processes, "draw", folder)
     for stage in ("samples", "scores"):
         alone, shared = (read_json(place / f"round-1/{stage}" / MANIFEST) for place in (finished.folder, folder))
         assert len(alone["outputs"]) == (49 if stage == "samples" else 1)
@@ -69,11 +107,10 @@ def test_several_processes_draw_and_judge_what_one_does(processes: int, finished
 
 def test_several_processes_learn_what_one_does_with_the_same_batch(tmp_path: Path) -> None:
     """Six images and three pairs a step: shares of 3 and 3, of 1 and 2; of 2, 2 and 2, of 1, 1 and 1."""
-    member = str(HERE.parent / "team_member.py")
     found = []
     for processes in (1, 2, 3):
         out = tmp_path / f"{processes}.safetensors"
-        _done(_torchrun(processes, member, "learn", str(out)))
+        _together(processes, "learn", out)
         found.append(load_file(out))
     moved = 0.0
     for name, alone in found[0].items():
@@ -84,10 +121,10 @@ def test_several_processes_learn_what_one_does_with_the_same_batch(tmp_path: Pat
     assert moved > 1e-3
 
 
-def test_a_killed_process_ends_the_run_and_the_same_command_resumes(finished: Finished, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    command = ("saadi", "run", str(finished.config), "--out", str(folder), "--final", "--json")
-    process = _torchrun(2, *command, whole=False)
+def test_a_killed_process_ends_the_run_and_the_same_command_resumes(tmp_path: Path) -> None:
+    folder, config = tmp_path / "run", write_config(tmp_path / "small.yaml", **SMALL)
+    command = ("run", str(config), "--out", str(folder), "--final", "--json")
+    process = _torchrun(2, *command)
     until = time.monotonic() + PATIENCE
     while not any(folder.glob("round-1/samples/*.png")):
         assert process.poll() is None, process.communicate()[1]
@@ -100,11 +137,11 @@ def test_a_killed_process_ends_the_run_and_the_same_command_resumes(finished: Fi
     assert process.returncode != 0
     assert not psutil.wait_procs(members, timeout=30)[1]
     base = file_digest(folder / "base" / MANIFEST)
-    out = _done(_torchrun(2, *command, whole=False))
+    out = _done(_torchrun(2, *command))
     assert file_digest(folder / "base" / MANIFEST) == base  # not made again
     assert out.count('"schema"') == 1  # one of them writes
     results = read_json(folder / "results.json")
-    assert results["arms"].keys() == finished.results["arms"].keys()
+    assert list(results["arms"]) == ["real", "real-pretrained", "unaligned", "rejection", "winners", "round-1"]
     assert (folder / "report.html").is_file()
     assert not (folder / ".parts").exists()
     assert not list(folder.rglob("judged"))
@@ -116,3 +153,34 @@ def test_a_process_that_was_told_of_others_and_finds_none_is_refused(
     monkeypatch.setenv("LOCAL_RANK", "1")
     saadi("run", tiny, "--out", tmp_path / "run").refused("LOCAL_RANK", "torchrun")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_processes_wait_for_one_that_works_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch would end the run ten minutes after the leader began to read a large data set."""
+    asked: dict[str, Any] = {}
+
+    def state(**named: Any) -> SimpleNamespace:
+        asked.update(named)
+        return SimpleNamespace(process_index=1, num_processes=2)
+
+    monkeypatch.setattr("saadi.team.PartialState", state)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert join_team(cpu=True) == Team(1, 2)
+    assert asked["timeout"] >= timedelta(days=1)
+
+
+def test_the_clusters_template_starts_a_process_a_gpu_on_every_node(tmp_path: Path) -> None:
+    for name, line in (("scontrol", 'printf "node7\\nnode8\\n"'), ("srun", 'echo "$OMP_NUM_THREADS" "$@"')):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    given = {"JOB_NODELIST": "node[7-8]", "NNODES": "2", "GPUS_ON_NODE": "4", "CPUS_PER_TASK": "16", "JOB_ID": "31"}
+    template = Path(__file__).parents[2] / "configs/slurm/run.sbatch"
+    done = subprocess.run(
+        ["bash", str(template), "mine.yaml"], check=True, capture_output=True, text=True,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **{f"SLURM_{name}": value for name, value in given.items()}},
+    )  # fmt: skip
+    assert done.stdout.split() == [
+        "4", "--kill-on-bad-exit=1", ".venv/bin/torchrun", "--nnodes=2", "--nproc-per-node=4", "--rdzv-backend=c10d",
+        "--rdzv-id=31", "--rdzv-endpoint=node7:29500", "-m", "saadi", "run", "mine.yaml", "--final",
+    ]  # fmt: skip

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from saadi.critics.downstream import augment
+from saadi.critics.augmentation import augment
 from saadi.evaluation.maps import image_mean, pixel_tables, tally_dice, tally_iou, tally_surface
 from saadi.evaluation.metrics import point
 from saadi.evaluation.presence import rank, tally_f1

@@ -13,11 +13,10 @@ from small_diffusion import CONFIG, HELD_OUT, SHAPE, TRAIN, errors_of, normal, s
 from torch import Tensor, nn
 
 from saadi.alignment.objectives import OBJECTIVES, Errors, dpo, implicit_margin, sft
+from saadi.alignment.pairs import PairBatch, PairTable, between_prompts
 from saadi.alignment.train import (
-    PairBatch,
     align,
     bank_errors,
-    between_prompts,
     extrapolate,
     make_bank,
     pair_errors,
@@ -193,14 +192,23 @@ def test_every_pair_sees_a_timestep_of_each_stratum_and_noise_of_its_own(schedul
 
 
 def test_a_verdict_also_says_which_prompt_fits_an_image_better(schedule: Schedule) -> None:
-    rival_w, rival_l = normal(*TRAIN.embedding.shape, seed=31), normal(*TRAIN.embedding.shape, seed=32)
-    wrong = torch.tensor([True, False, True, True])  # the second loser is right, merely worse: no other prompt fits it
-    found = between_prompts(TRAIN, rival_w, rival_l, wrong)
-    assert len(found) == 4 + 3
-    assert torch.equal(found.winner.latents, found.loser.latents)
-    assert torch.equal(found.winner.latents, torch.cat([TRAIN.winner.latents, TRAIN.loser.latents[wrong]]))
-    assert torch.equal(found.embedding, torch.cat([TRAIN.embedding, rival_l[wrong]]))
-    assert torch.equal(found.loser_embedding, torch.cat([rival_w, TRAIN.embedding[wrong]]))
+    wrong = [True, False, True]  # the second loser is right, merely worse: no other prompt fits it
+    pairs = [(0, "hook", 3, "hook"), (1, "clip", 4, "clip"), (2, "hook", 5, "hook")]
+    preferred = between_prompts(pairs, ["clip", "saw", "saw"], ["saw", "hook", "clip"], wrong)
+    assert preferred == [
+        (0, "hook", 0, "clip"), (1, "clip", 1, "saw"), (2, "hook", 2, "saw"), (3, "saw", 3, "hook"),
+        (5, "clip", 5, "hook"),
+    ]  # fmt: skip
+    prompts = ["clip", "hook", "saw"]
+    rows = [(better, prompts.index(one), worse, prompts.index(two)) for better, one, worse, two in preferred]
+    images, table = Clean.whole(normal(6, *SHAPE, seed=31)), normal(3, *TRAIN.embedding.shape[1:], seed=32)
+    found = PairTable(images, table, torch.tensor(rows))
+    assert len(found) == 3 + 2
+    taken = found.take(torch.arange(5))
+    assert torch.equal(taken.winner.latents, images.latents[[0, 1, 2, 3, 5]])
+    assert torch.equal(taken.loser.latents, taken.winner.latents)
+    assert torch.equal(taken.embedding, table[[1, 0, 1, 2, 0]])
+    assert torch.equal(taken.loser_embedding, table[[0, 2, 2, 1, 1]])
     spy = Plain(1)
     make_bank(spy, schedule, found, 1, seed=6)
     (x, t, embedding), *_ = spy.seen

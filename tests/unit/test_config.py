@@ -76,6 +76,19 @@ def test_a_relative_data_path_is_meant_from_the_file(tmp_path: Path) -> None:
     assert _load(file, "", "data.path=here").data.path == (tmp_path / "configs/here").resolve()
 
 
+def test_a_relative_base_model_is_meant_from_the_file(tmp_path: Path) -> None:
+    (tmp_path / "configs").mkdir()
+    file = tmp_path / "configs/c.yaml"
+    config = _load(file, "base: {model: ../models/sd}")
+    assert config.base.model == str((tmp_path / "models/sd").resolve())
+    assert _load(file, "", "base.model=here").base.model == str((tmp_path / "configs/here").resolve())
+    for model in ("tiny", "hub:owner/name", "/far/away"):
+        assert _load(file, f"base: {{model: '{model}'}}").base.model == model
+    saved = tmp_path / "run/config.yaml"  # as a run keeps it, for whoever opens it from elsewhere
+    saved.parent.mkdir()
+    assert _load(saved, dump_config(config)) == config
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [

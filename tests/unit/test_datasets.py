@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from sets_on_disk import BUILDERS
+from conftest import Command
+from sets_on_disk import BUILDERS, frame, mask, stripes
 
 from saadi.config import DataConfig
 from saadi.configfile import load_config
@@ -19,7 +22,7 @@ from saadi.data.sets.cholecystectomy import T50_TRAIN
 from saadi.data.sets.declare import number
 from saadi.data.sets.leaks import leak_warnings, shared_videos
 from saadi.errors import BadInput
-from saadi.records import SPLITS, Frame, Split, Task
+from saadi.records import IGNORE, SPLITS, Frame, Split, Task
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 GROUPS = {
@@ -109,6 +112,39 @@ def test_every_set_has_a_config_that_fits_it(name: str, built: Callable[[str], P
     scan = scan_source(config.data, 0, config.task)
     assert scan.accept()[1]
     assert {*config.layouts.things} <= {*scan.space.asked}
+
+
+def test_the_list_says_of_every_set_what_it_is_and_whose(saadi: Command) -> None:
+    told = saadi("datasets").out
+    blocks = {block.partition(":")[0]: block for block in told.split("\n\n")}
+    for one in SETS.values():
+        for view in one.views:
+            assert f"{one.name}/{view.name} ({', '.join(view.tasks)}): {', '.join(view.classes)}" in blocks[one.name]
+        for said in (one.title, one.split, one.licence, one.citation, one.url, *one.unverified):
+            assert said in blocks[one.name]
+
+
+def test_one_more_set_is_what_the_docs_say_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines of docs/data.md, as they stand there."""
+    page = (CONFIGS.parent / "docs/data.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"### One more set\n.*?```python\n(.*?)```", page, re.DOTALL)
+    assert len(lines.splitlines()) < 40
+    names: dict[str, Any] = {}
+    exec(lines, names)
+    monkeypatch.setitem(SETS, "mine", names["MINE"])
+    for case in ("case05", "case06", "case07", "case9", "case08", "case10"):
+        for k in range(4):
+            frame(tmp_path / f"{case}/frames/{k}.png")
+            mask(tmp_path / f"{case}/masks/{k}.png", stripes((0, 1, 2, 255)))
+    data = load_dataset(_config("mine", tmp_path), 0, "segmentation")
+    assert data.space.asked == ("hook", "clip")
+    assert {one.group for one in data.frames if one.split == "train"} == {"case05", "case06"}
+    assert {one.group for one in data.frames if one.split == "test"} == {"case9", "case10"}
+    assert data.masks is not None
+    assert {*np.unique(data.masks)} == {0, 1, 2, IGNORE}
+    assert load_dataset(_config("mine", tmp_path), 0, "presence").frames[0].labels == ("hook", "clip")
+    (tmp_path / "case05/masks/0.png").unlink()
+    _refused(_config("mine", tmp_path), "segmentation", "case05", "https://example.org/mine")
 
 
 def test_unknown_names_have_a_nearest_one(built: Callable[[str], Path]) -> None:

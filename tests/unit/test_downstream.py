@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saadi.config import ClassifierConfig
-from saadi.critics.downstream import Labelled, augment, restore, train_network
+from saadi.critics.augmentation import AUGMENTATIONS, augment
+from saadi.critics.downstream import Labelled, restore, train_network
 from saadi.critics.tasks import TASKS, Downstream
+from saadi.evaluation.arms import real_arms
 from saadi.records import IGNORE
 
 CLASSES, PIXELS, SETS = (TASKS[name] for name in ("classification", "segmentation", "presence"))
@@ -57,7 +59,7 @@ def test_arms_of_one_seed_see_the_same_real_images_in_the_same_order(
         """Each image is of one grey value, by which it is known."""
         return Labelled(np.tile(values.astype(np.uint8).reshape(-1, 1, 1, 1), (1, 16, 16, 3)), values % 2)
 
-    monkeypatch.setattr("saadi.critics.downstream.augment", spy)
+    monkeypatch.setitem(AUGMENTATIONS, "full", spy)
     real, synthetic = flat(np.arange(50)), flat(np.arange(200, 250))
     train_network(CLASSES, SHORT, real, 2, seed=4)
     alone = batches.copy()
@@ -80,6 +82,26 @@ def test_augmentation_is_repeatable_keeps_range_and_changes_each_image() -> None
     assert one.shape == x.shape
     assert 0 <= float(one.min()) <= float(one.max()) <= 1
     assert all(not torch.allclose(a, b, atol=0.05) for a, b in zip(one, x, strict=True))
+
+
+def test_mirroring_turns_about_half_of_the_images_and_their_maps_alike() -> None:
+    x = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    maps = (255 * x[:, 0]).to(torch.uint8)
+    seen, moved = AUGMENTATIONS["mirror"](x, torch.Generator().manual_seed(1), maps)
+    turned = (seen != x).flatten(1).any(1)
+    assert 16 < int(turned.sum()) < 48
+    assert torch.equal(seen, torch.where(turned[:, None, None, None], x.flip(-1), x))
+    assert moved is not None
+    assert torch.equal(moved, (255 * seen[:, 0]).to(torch.uint8))
+
+
+def test_real_images_alone_are_augmented_in_full_where_the_arms_are_not() -> None:
+    plain, mirrored = ClassifierConfig(), ClassifierConfig(augment="mirror")
+    assert [arm.name for arm in real_arms(plain, dense=False)] == ["real", "real-pretrained"]
+    arms = {arm.name: arm.recipe for arm in real_arms(mirrored, dense=False)}
+    assert arms == {"real": {}, "real-augmented": {"augment": "full"}, "real-pretrained": {"model": "pretext-cnn"}}
+    pretrained = real_arms(ClassifierConfig(model="pretext-unet"), dense=True)
+    assert [arm.name for arm in pretrained] == ["real", "real-scratch"]
 
 
 # Segmentation and presence

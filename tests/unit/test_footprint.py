@@ -12,9 +12,12 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from saadi.config import RunConfig
+from saadi.configfile import parse_config
 from saadi.diffusion import presets
-from saadi.diffusion.footprint import footprint, read_footprint
+from saadi.diffusion.footprint import encoded_bytes, footprint, read_footprint
 from saadi.diffusion.lora import add_adapter
+from saadi.plan import _seconds_per_pass, flops_a_second
 
 
 def really_kept(unet: UNet2DConditionModel, side: int, tokens: int) -> int:
@@ -81,3 +84,25 @@ def test_a_folder_is_read_without_its_weights(form: str, tmp_path: Path) -> None
     for path in folder.rglob("*.safetensors"):
         path.unlink()
     assert read_footprint(folder, 64) == footprint(build_stable(form).unet.config, 64, 8, 77)
+    channels = 4 + 5 * form.endswith("inpainting") + 1  # latents, what an inpainting network is told, a weight
+    assert encoded_bytes(folder, 64) == 4 * channels * 8 * 8
+
+
+def test_time_is_told_without_weights_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save_stable("sd-1.5", tmp_path / "start")
+    for path in folder.rglob("*.safetensors"):
+        path.unlink()
+    monkeypatch.setattr("saadi.plan.flops_a_second", lambda config: 1e6)
+    flops = footprint(build_stable("sd-1.5").unet.config, 64, 8, 77).flops
+    values = {"base": {"model": str(folder)}, "compute": {"checkpointing": True}}
+    config = parse_config(values, "a test")
+    assert _seconds_per_pass(config, training=False) == pytest.approx(flops / 1e6)
+    assert _seconds_per_pass(config, training=True) == pytest.approx(4 * flops / 1e6)  # forward, backward, and anew
+
+
+def test_a_machines_speed_is_that_of_a_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter([10.0, 12.0])
+    monkeypatch.setattr("saadi.plan.time.perf_counter", lambda: next(moments))
+    with FlopCounterMode(display=False) as counter:
+        speed = flops_a_second(RunConfig(device="cpu"))
+    assert speed == pytest.approx(counter.get_total_flops() * 4 / 5 / 2)  # the first of five is not timed

@@ -10,8 +10,9 @@ import pytest
 from small_run import CONFIG, chain, writes
 
 from saadi.errors import BadInput, Diverged, Interrupted
+from saadi.files import CHECKPOINT, SCAFFOLD, SCRATCH, UNFINISHED
 from saadi.manifests import MANIFEST, inputs_of, read_manifests
-from saadi.store import CHECKPOINT, SCAFFOLD, UNFINISHED, Run
+from saadi.store import Run
 from saadi.training import Progress
 
 
@@ -91,11 +92,13 @@ def test_a_kill_after_the_manifest_costs_nothing(tmp_path: Path) -> None:
     def trains(folder: Path, progress: Progress) -> None:
         writes("weights", calls)(folder, progress)
         (folder / CHECKPOINT).touch()
+        (folder / SCRATCH / "images").mkdir(parents=True)
+        (folder / SCRATCH / "images/0.npy").touch()
 
     for _ in range(2):
         with Run(tmp_path / "run", CONFIG) as run:
             if not calls:
-                with patch("saadi.store._sweep", side_effect=Interrupted), pytest.raises(Interrupted):
+                with patch("saadi.store.sweep", side_effect=Interrupted), pytest.raises(Interrupted):
                     run.stage("a", trains)
                 assert all((run.folder / "a" / name).exists() for name in SCAFFOLD)
             else:

@@ -17,9 +17,9 @@ from small_run import CONFIG, chain, writes
 from saadi.config import RunConfig
 from saadi.configfile import differences
 from saadi.errors import BadInput, Interrupted
-from saadi.files import digest, file_digest, save_array
+from saadi.files import UNFINISHED, digest, file_digest, save_array
 from saadi.manifests import MANIFEST, read_manifests
-from saadi.store import UNFINISHED, Run
+from saadi.store import Run
 from saadi.training import Progress
 
 

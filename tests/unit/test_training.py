@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -230,6 +234,25 @@ def test_a_loss_scale_that_overflows_is_halved_and_nothing_is_lost() -> None:
     fit({"net": scaled.net}, scaled, recipe, shares=Shares(7, scale=2.0**130))
     assert len(scaled.asked) > 3
     torch.testing.assert_close(scaled.net.weight, plain.net.weight)
+
+
+def test_moments_of_8_bits_are_bitsandbytes_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[torch.optim.Optimizer] = []
+
+    class AdamW8bit(torch.optim.AdamW):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            made.append(self)
+
+    net, recipe = fresh(), replace(RECIPE, eight_bit=True)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as if it were not installed
+    with pytest.raises(BadInput, match=r"^compute.eight_bit: bitsandbytes is not installed"):
+        fit({"net": net}, loss_of(net), recipe)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", SimpleNamespace(optim=SimpleNamespace(AdamW8bit=AdamW8bit)))
+    fit({"net": net}, loss_of(net), recipe)
+    (optimiser,) = made
+    assert [group["weight_decay"] for group in optimiser.param_groups] == [0.1, 0.0]
+    assert not torch.equal(net.head.weight, fresh().head.weight)
 
 
 def test_log_leaves_out_the_seconds(tmp_path: Path) -> None:

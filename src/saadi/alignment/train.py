@@ -12,6 +12,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from saadi.alignment.objectives import OBJECTIVES, Errors, gradient_overlap, relative_margin, sft
+from saadi.alignment.pairs import PairBatch, Pairs
 from saadi.config import AlignmentConfig
 from saadi.diffusion.lora import add_adapter, outer_weights
 from saadi.diffusion.objective import Clean, Schedule, denoised, epsilon_errors, error_weight, residual
@@ -38,48 +39,6 @@ def unet_passes(config: AlignmentConfig, train: int, held_out: int, steps: int, 
     bank = 2 * (train * training_draws(config, train) + held_out * config.bank)
     watching = 2 * held_out * config.bank * (-(-steps // WATCH_EVERY) + tried)
     return bank + watching + 3 * 2 * config.pairs * steps
-
-
-@dataclass(frozen=True)
-class PairBatch:
-    """Winners and losers, P of each, and the embeddings of the prompts they are seen under [P, T, D].
-
-    Two images under one prompt, or one image under two (`between_prompts`).
-    """
-
-    winner: Clean
-    loser: Clean
-    embedding: Tensor
-    loser_embedding: Tensor
-
-    def __len__(self) -> int:
-        return len(self.winner)
-
-    def take(self, index: Tensor) -> PairBatch:
-        return PairBatch(
-            self.winner.take(index), self.loser.take(index), self.embedding[index], self.loser_embedding[index]
-        )
-
-    def __add__(self, other: PairBatch) -> PairBatch:
-        return PairBatch(
-            Clean.cat([self.winner, other.winner]),
-            Clean.cat([self.loser, other.loser]),
-            torch.cat([self.embedding, other.embedding]),
-            torch.cat([self.loser_embedding, other.loser_embedding]),
-        )
-
-
-def between_prompts(pairs: PairBatch, winner_rival: Tensor, loser_rival: Tensor, wrong: Tensor) -> PairBatch:
-    """The preferences that a judge's verdict also implies, between two prompts for one image.
-
-    A winner fits its prompt better than the one it was nearest to being taken for (`winner_rival` [P, T, D]). A loser
-    that is `wrong` [P] fits the prompt it was taken for (`loser_rival`) better than its own. Image, noise and timestep
-    being the same on both sides, all that differs is what the prompt changes. Preferences between conditions were
-    proposed for language models that see (mDPO, Wang et al., arXiv:2406.11839).
-    """
-    winners = PairBatch(pairs.winner, pairs.winner, pairs.embedding, winner_rival)
-    losers = PairBatch(pairs.loser, pairs.loser, loser_rival, pairs.loser_embedding)
-    return winners + losers.take(wrong.nonzero().flatten())
 
 
 @dataclass(frozen=True)
@@ -123,10 +82,17 @@ def pair_errors(
     return winner, loser, gradient_overlap(*slope.chunk(2))
 
 
+def bank_timesteps(pairs: int, draws: int, total: int, seed: int, earliest: float = 0.0) -> Tensor:
+    """Timesteps [P, K] of 0..total-1, uniform over the schedule from the share `earliest` on, a pair's in strata."""
+    offset = torch.rand(pairs, draws, generator=torch_rng(seed, "timesteps"))
+    share = earliest + (1 - earliest) * (torch.arange(draws) + offset) / draws
+    return (share * total).long().clamp(max=total - 1)
+
+
 def make_bank(
     reference: nn.Module,
     schedule: Schedule,
-    pairs: PairBatch,
+    pairs: Pairs,
     draws: int,
     seed: int,
     *,
@@ -134,21 +100,15 @@ def make_bank(
     earliest: float = 0.0,
     team: Team = ALONE,
 ) -> Bank:
-    """Draw `draws` noises and stratified timesteps for each pair and compute the reference's errors, once.
-
-    Timesteps are uniform over the schedule from the share `earliest` on.
-    """
-    total = len(schedule.alpha_bar)
-    offset = torch.rand(len(pairs), draws, generator=torch_rng(seed, "timesteps"))
-    share = earliest + (1 - earliest) * (torch.arange(draws) + offset) / draws
-    timesteps = (share * total).long().clamp(max=total - 1)
+    """Draw `draws` noises and stratified timesteps for each pair and compute the reference's errors, once."""
+    timesteps = bank_timesteps(len(pairs), draws, len(schedule.alpha_bar), seed, earliest)
     bank = Bank(timesteps, seed, weighting, torch.zeros(timesteps.shape), torch.zeros(timesteps.shape))
     winner, loser, _ = _every_error(reference, schedule, pairs, bank, team)
     return replace(bank, reference_winner=winner.view(timesteps.shape), reference_loser=loser.view(timesteps.shape))
 
 
 def _every_error(
-    unet: nn.Module, schedule: Schedule, pairs: PairBatch, bank: Bank, team: Team
+    unet: nn.Module, schedule: Schedule, pairs: Pairs, bank: Bank, team: Team
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Errors on winners and losers and their overlaps at all draws of all pairs of a bank, each [P x K], pair by pair.
     The team's processes share them out."""
@@ -164,23 +124,22 @@ def _every_error(
 
 
 def _bank_errors(
-    unet: nn.Module, schedule: Schedule, pairs: PairBatch, bank: Bank, p: Tensor, k: Tensor
+    unet: nn.Module, schedule: Schedule, pairs: Pairs, bank: Bank, p: Tensor, k: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    latents = pairs.winner.latents
-    device = latents.device
-    noise = bank.noise(p, k, latents.shape[1:]).to(device)
-    return pair_errors(unet, schedule, pairs.take(p.to(device)), noise, bank.timesteps[p, k].to(device), bank.weighting)
+    device = next(unet.parameters()).device
+    noise = bank.noise(p, k, pairs.shape).to(device)
+    return pair_errors(unet, schedule, pairs.take(p).to(device), noise, bank.timesteps[p, k].to(device), bank.weighting)
 
 
 def bank_errors(
-    unet: nn.Module, schedule: Schedule, pairs: PairBatch, bank: Bank, p: Tensor, k: Tensor, rows: slice = slice(None)
+    unet: nn.Module, schedule: Schedule, pairs: Pairs, bank: Bank, p: Tensor, k: Tensor, rows: slice = slice(None)
 ) -> Errors:
     """Policy and reference errors [B] at the `rows` of pairs `p` and draws `k` of a bank, all of which are a batch."""
     usual = float(bank.reference_winner[p, k].mean())
     p, k = p[rows], k[rows]
     winner, loser, overlap = _bank_errors(unet, schedule, pairs, bank, p, k)
     base_winner, base_loser = (one[p, k].to(winner.device) for one in (bank.reference_winner, bank.reference_loser))
-    size = pairs.winner.latents[0].numel()
+    size = pairs.shape.numel()
     return Errors(winner, loser, base_winner, base_loser, overlap, size=size, usual=usual)
 
 
@@ -188,8 +147,8 @@ def align(
     unet: UNet2DConditionModel,
     reference: nn.Module,
     schedule: Schedule,
-    train: PairBatch,
-    held_out: PairBatch,
+    train: Pairs,
+    held_out: Pairs,
     config: AlignmentConfig,
     seed: int,
     *,

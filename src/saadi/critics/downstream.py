@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from saadi.config import ClassifierConfig
 from saadi.critics.architectures import architecture, penultimate
+from saadi.critics.augmentation import AUGMENTATIONS
 from saadi.critics.tasks import Downstream, Logits, Targets
 from saadi.diffusion.base import sampling_probabilities
 from saadi.evaluation.metrics import mean_score, point
@@ -106,35 +107,6 @@ def _tensor(images: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div(255)
 
 
-def augment(x: Tensor, generator: torch.Generator, maps: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-    """Random mirror images, rotations to 30 degrees, zooms of 20 %, shifts of 8 %, colour casts of x [N, 3, S, S].
-
-    `maps` [N, S, S] uint8 move along, by nearest neighbours. What comes into view is reflected, in image and map alike:
-    a reflected tool is labelled as what it looks like.
-    """
-    n = len(x)
-
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator) * 2 - 1
-
-    angle, zoom = uniform(n) * (torch.pi / 6), 1 + 0.2 * uniform(n)
-    mirror = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0)
-    cos, sin = angle.cos() * zoom, angle.sin() * zoom
-    shift = 0.16 * uniform(n, 2)
-    affine = torch.stack(
-        [torch.stack([cos * mirror, -sin, shift[:, 0]], 1), torch.stack([sin * mirror, cos, shift[:, 1]], 1)], 1
-    )
-    grid = nn.functional.affine_grid(affine, list(x.shape), align_corners=False)
-
-    def moved(pixels: Tensor, mode: str) -> Tensor:
-        return nn.functional.grid_sample(pixels, grid, mode=mode, padding_mode="reflection", align_corners=False)
-
-    if maps is not None:
-        maps = moved(maps[:, None].float(), "nearest")[:, 0].to(maps.dtype)
-    gain, bias = 1 + 0.15 * uniform(n, 3, 1, 1) + 0.1 * uniform(n, 1, 1, 1), 0.08 * uniform(n, 1, 1, 1)
-    return (moved(x, "bilinear") * gain + bias).clamp(0, 1), maps
-
-
 def train_network(
     task: Downstream,
     config: ClassifierConfig,
@@ -151,7 +123,7 @@ def train_network(
 
     Real images are drawn in an order that depends on the seed alone, so arms of one seed are paired.
     """
-    made = architecture(config.model, dense=task.dense)
+    made, augment = architecture(config.model, dense=task.dense), AUGMENTATIONS[config.augment]
     device = device or torch.device("cpu")
     torch.manual_seed(seed_of(seed, "init"))
     net = made.build(classes)

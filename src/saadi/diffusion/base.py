@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from saadi.diffusion.generator import Generator, encode_ids, encode_prompts, token_ids
+from saadi.diffusion.generator import Generator, encode_ids, kept_prompts, token_ids
 from saadi.diffusion.objective import Clean, denoised, residual, stratified_timesteps
 from saadi.errors import BadInput
 from saadi.seeds import numpy_rng, torch_rng
@@ -64,6 +64,7 @@ def train_denoiser(
     seed: int,
     what: str = "base model",
     checkpoint: Path | None = None,
+    cache: Path | None = None,
     every: int = 50,
     progress: Progress | None = None,
     resources: Resources = PLAIN,
@@ -71,7 +72,8 @@ def train_denoiser(
     """Train UNet and text encoder in place, what of them asks for gradients; returns the log.
 
     `images(index, rng)` gives images `index` [B], whose classes are `labels` [N], named by `prompts` [C]; `rng` is for
-    what it decides at random. Weights that learn have to be float32, those of an adapter too.
+    what it decides at random. Weights that learn have to be float32, those of an adapter too. `cache`: a folder for
+    what the prompts say to an encoder that does not learn; None: it is held in memory.
     """
     precision = resources.precision
     device, schedule = generator.device, generator.schedule
@@ -79,7 +81,7 @@ def train_denoiser(
     ids = prompt_table(generator, prompts)
     probabilities = class_probabilities(labels, balance)
     learns = any(p.requires_grad for p in generator.text_encoder.parameters())
-    known = None if learns else encode_prompts(generator, [*prompts, ""])
+    known = None if learns else kept_prompts(generator, [*prompts, ""], cache and cache / "prompts", resources.team)
 
     def loss_at(step: int, rows: slice) -> Tensor:
         rng, trng = numpy_rng(seed, "batch", step), torch_rng(seed, "noise", step)
@@ -94,7 +96,7 @@ def train_denoiser(
                 seen, inverse = np.unique(asked, return_inverse=True)
                 embeddings = encode_ids(generator, ids[seen])[torch.from_numpy(inverse).to(device)]
             else:
-                embeddings = known[torch.from_numpy(asked).to(device)]
+                embeddings = known[torch.from_numpy(asked)].to(device)
             prediction = denoised(generator.unet, schedule, x0, noise, t, embeddings)
         missed = residual(schedule, prediction, x0.latents, noise, t)
         return (missed.square() * (x0.weight / mean)).mean()  # alike at all t, as Stable Diffusion was trained

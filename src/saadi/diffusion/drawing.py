@@ -18,7 +18,8 @@ from saadi.diffusion.generator import Generator
 from saadi.diffusion.objective import Clean
 from saadi.training import evaluating
 
-_ENCODE_BATCH = 64
+ENCODE_BATCH = 64
+"""Images that the autoencoder is given at once: fixed, as the last bit depends on it."""
 
 
 def encode_images(generator: Generator, images: NDArray[np.uint8], blank: NDArray[np.bool_] | None = None) -> Tensor:
@@ -26,8 +27,8 @@ def encode_images(generator: Generator, images: NDArray[np.uint8], blank: NDArra
     scale = generator.vae.config.scaling_factor
     out = []
     with evaluating(generator.vae):
-        for start in range(0, len(images), _ENCODE_BATCH):
-            part = slice(start, start + _ENCODE_BATCH)
+        for start in range(0, len(images), ENCODE_BATCH):
+            part = slice(start, start + ENCODE_BATCH)
             pixels = torch.from_numpy(np.array(images[part])).permute(0, 3, 1, 2)
             signed = pixels.to(generator.device).float() / 127.5 - 1
             if blank is not None:
@@ -44,7 +45,7 @@ def decode_latents(generator: Generator, latents: Tensor) -> NDArray[np.uint8]:
     with evaluating(generator.vae):
         parts = [
             generator.vae.decode((part / scale).to(generator.vae.dtype)).sample
-            for part in torch.split(latents, _ENCODE_BATCH)
+            for part in torch.split(latents, ENCODE_BATCH)
         ]
     pixels = torch.cat(parts).float().clamp(-1, 1).permute(0, 2, 3, 1).cpu().numpy()
     return ((pixels + 1) * 127.5 + 0.5).astype(np.uint8)

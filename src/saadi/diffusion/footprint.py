@@ -149,10 +149,22 @@ def footprint(config: Mapping[str, Any], size: int, cell: int, tokens: int) -> F
     )
 
 
+def _configurations(folder: Path) -> tuple[dict[str, Any], int]:
+    """Of the model in a folder in Stable Diffusion's format: what its UNet is like, and the side of a latent cell."""
+    parts = {part: json.loads((folder / part / "config.json").read_text(encoding="utf-8")) for part in ("unet", "vae")}
+    widths = parts["vae"].get("block_out_channels", parts["vae"].get("decoder_block_out_channels"))
+    return parts["unet"], int(2 ** (len(widths) - 1))
+
+
 def read_footprint(folder: Path, size: int) -> Footprint:
     """The footprint of the model in a folder in Stable Diffusion's format."""
-    parts = {part: json.loads((folder / part / "config.json").read_text(encoding="utf-8")) for part in ("unet", "vae")}
-    cell = int(2 ** (len(parts["vae"].get("block_out_channels", parts["vae"].get("decoder_block_out_channels"))) - 1))
+    unet, cell = _configurations(folder)
     words = folder / "tokenizer" / "tokenizer_config.json"
     known = json.loads(words.read_text(encoding="utf-8")) if words.is_file() else {}
-    return footprint(parts["unet"], size, cell, int(known.get("model_max_length", PROMPT_TOKENS)))
+    return footprint(unet, size, cell, int(known.get("model_max_length", PROMPT_TOKENS)))
+
+
+def encoded_bytes(folder: Path, size: int) -> int:
+    """Bytes of an image as that model's UNet meets it, noise and prompt apart, with a weight for each cell."""
+    unet, cell = _configurations(folder)
+    return int(FP32 * (unet["in_channels"] + 1) * (size // cell) ** 2)

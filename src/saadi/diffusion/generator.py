@@ -23,11 +23,14 @@ from diffusers import (
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from saadi.caches import batched, cached
 from saadi.diffusion import presets
 from saadi.diffusion.objective import Schedule
 from saadi.errors import BadInput
+from saadi.team import ALONE, Team
 from saadi.training import evaluating
 
+PROMPTS_AT_ONCE = 64
 PIPELINES: dict[str, Any] = {kind.__name__: kind for kind in (StableDiffusionPipeline, StableDiffusionInpaintPipeline)}
 PARTS: dict[str, dict[str, Any]] = {
     "vae": {kind.__name__: kind for kind in (AutoencoderKL, AutoencoderTiny)},
@@ -250,3 +253,11 @@ def encode_prompts(generator: Generator, prompts: Sequence[str]) -> Tensor:
     """Text embeddings [P, T, D] float32, without gradients."""
     with evaluating(generator.text_encoder):
         return encode_ids(generator, token_ids(generator, prompts)).float()
+
+
+def kept_prompts(generator: Generator, prompts: Sequence[str], folder: Path | None, team: Team = ALONE) -> Tensor:
+    """Text embeddings [P, T, D] float32 of any number of prompts, on the CPU, kept in `folder` as `cached` does."""
+    (embeddings,) = cached(
+        folder, lambda: ((encode_prompts(generator, some),) for some in batched(prompts, PROMPTS_AT_ONCE)), team
+    )
+    return embeddings

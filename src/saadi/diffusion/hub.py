@@ -10,10 +10,8 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+from saadi.config import HUB
 from saadi.errors import BadInput
-
-HUB = "hub:"
-"""What `base.model` begins with where a name on the hub follows."""
 
 WANTED = [
     "README.md", "model_index.json", "*/config.json", "scheduler/*.json", "tokenizer/*",

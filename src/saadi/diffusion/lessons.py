@@ -1,22 +1,27 @@
-"""What base model and adapters learn from, encoded once: training images and samples as a denoiser meets them."""
+"""What base model and adapters learn from: training images and samples as a denoiser meets them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from saadi.caches import batched, cached
 from saadi.config import LABEL, RunConfig
 from saadi.data import Dataset
 from saadi.data.conditions import layout_of
 from saadi.data.layouts import Pass
-from saadi.diffusion.drawing import encode_images, to_clean
+from saadi.diffusion.drawing import ENCODE_BATCH, encode_images, to_clean
 from saadi.diffusion.generator import Generator
 from saadi.diffusion.objective import Clean
 from saadi.records import Condition, Sample
 from saadi.seeds import numpy_rng
+from saadi.team import ALONE, Team
 
 LAYOUTS = 6000
 """Layouts the inpainting base learns from, at the most but one for each image and class: what is encoded once."""
@@ -52,26 +57,44 @@ def painted(config: RunConfig, generator: Generator, passes: Sequence[Pass], ima
     return to_clean(generator, images, objects, regions, config.layouts.outside)
 
 
-def lessons_of(config: RunConfig, generator: Generator, train: Dataset) -> Lessons:
-    """What stage 1 learns: each image under its prompt; for inpainting, several layouts of every class of it."""
+def _own_layouts(config: RunConfig, train: Dataset, cell: int) -> Iterator[tuple[Condition, Pass]]:
+    """Several layouts of every class of every training image, and the pass each ends with."""
+    own = own_conditions(train)
+    for k in range(max(1, LAYOUTS // len(own))):
+        for one in own:
+            condition = replace(one, id=f"{one.id}-{k}")
+            last = layout_of(config, train, condition, cell).passes[-1]
+            if last.region.any():  # no background, no region of it
+                yield condition, last
+
+
+def lessons_of(
+    config: RunConfig, generator: Generator, train: Dataset, folder: Path | None = None, team: Team = ALONE
+) -> Lessons:
+    """What stage 1 learns: each image under its prompt; for inpainting, several layouts of every class of it. Encoded
+    once, and kept in `folder` as `cached` does."""
     space = train.space
+
+    def painted_batches() -> Iterator[tuple[Tensor, ...]]:
+        for some in batched(_own_layouts(config, train, generator.cell), ENCODE_BATCH):
+            images = train.images[[condition.place[0] for condition, _ in some]]
+            clean = painted(config, generator, [last for _, last in some], images)
+            yield *clean.parts(), torch.tensor([space.id(condition.label) for condition, _ in some])
+
+    def whole_batches() -> Iterator[tuple[Tensor, ...]]:
+        for rows in batched(range(len(train.frames)), ENCODE_BATCH):
+            yield Clean.whole(encode_images(generator, train.images[rows])).parts()
+
     if generator.inpaints:
-        own = own_conditions(train)
-        several = [replace(one, id=f"{one.id}-{k}") for k in range(max(1, LAYOUTS // len(own))) for one in own]
-        passes = [layout_of(config, train, one, generator.cell).passes[-1] for one in several]
-        rows = [row for row, one in enumerate(passes) if one.region.any()]  # no background, no region of it
-        images = train.images[[several[row].place[0] for row in rows]]
-        labels = np.array([space.id(several[row].label) for row in rows])
-        prompts = [prompt_of(config, [name]) for name in space.names]
-        known = painted(config, generator, [passes[row] for row in rows], images)
-        return Lessons(known.to("cpu"), labels, prompts)
+        *parts, labelled = cached(folder, painted_batches, team)
+        return Lessons(Clean(*parts), labelled.numpy(), [prompt_of(config, [name]) for name in space.names])
     shown = [frame.labels for frame in train.frames]
     sets: list[tuple[str, ...]] = [(name,) for name in space.names]
     if config.task == "presence":
         sets = sorted(set(shown))
     labels = np.array([sets.index(one) for one in shown])
-    known = Clean.whole(encode_images(generator, train.images))
-    return Lessons(known.to("cpu"), labels, [prompt_of(config, one) for one in sets])
+    known = Clean(*cached(folder, whole_batches, team))
+    return Lessons(known, labels, [prompt_of(config, one) for one in sets])
 
 
 def sample_images(

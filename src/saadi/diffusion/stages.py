@@ -8,19 +8,19 @@ from pathlib import Path
 
 import torch
 
-from saadi.config import RunConfig
+from saadi.config import HUB, RunConfig
 from saadi.data import Dataset
 from saadi.diffusion.base import train_denoiser
 from saadi.diffusion.generator import Generator, build_tiny, learn_words, load_generator, save_generator
-from saadi.diffusion.hub import HUB, cached
+from saadi.diffusion.hub import cached
 from saadi.diffusion.lessons import lessons_of
 from saadi.diffusion.lora import add_adapter, apply_adapter, save_adapter
-from saadi.files import file_digest
+from saadi.files import CHECKPOINT, SCRATCH, file_digest
 from saadi.foundation import foundation_folder
 from saadi.runtime import device_of, precision_of
 from saadi.seeds import seed_of
 from saadi.shares import Resources
-from saadi.store import CHECKPOINT, Run
+from saadi.store import Run
 from saadi.training import Progress, Recipe, write_log
 
 
@@ -71,7 +71,8 @@ def train_base(run: Run, data: Dataset) -> None:
 
     def make(folder: Path, progress: Progress) -> None:
         generator = open_start(config, data.space.names)
-        lessons = lessons_of(config, generator.to(device), data.split("train"))
+        cache = folder / SCRATCH
+        lessons = lessons_of(config, generator.to(device), data.split("train"), cache / "images", run.team)
         if not tunes_all(config):
             generator.to(device, precision_of(config)).text_encoder.requires_grad_(False)
             add_adapter(generator.unet, config.base.rank, seed_of(config.seed, "base"))
@@ -85,6 +86,7 @@ def train_base(run: Run, data: Dataset) -> None:
             balance=config.base.balance,
             seed=seed_of(config.seed, "base"),
             checkpoint=folder / CHECKPOINT,
+            cache=cache,
             progress=progress,
             resources=resources_of(run),
         )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from saadi.config import ClassifierConfig
 from saadi.critics.judging import Critic, forget_scores, scored
 from saadi.data.conditions import conditions_of
 from saadi.diffusion.drawing import unet_passes
@@ -19,7 +20,7 @@ from saadi.training import Progress
 class Arm:
     """One way of using images. `generated`: images drawn to get the set, with pools; `passes`: UNet passes behind it.
 
-    `inputs`: the stages the set came from. `model`: another downstream model than the configured one.
+    `inputs`: the stages the set came from. `recipe`: how its trainings differ from `evaluation.classifier`.
     """
 
     name: str
@@ -27,19 +28,23 @@ class Arm:
     generated: int = 0
     passes: int = 0
     inputs: tuple[str, ...] = ()
-    model: str | None = None
+    recipe: dict[str, str] = field(default_factory=dict)
 
 
-def control_arm(model: str, *, dense: bool) -> Arm:
-    """What the pretext world alone is worth: `real` with its backbone, or without it where all arms start from it.
+def real_arms(classifier: ClassifierConfig, *, dense: bool) -> list[Arm]:
+    """`real`, and what else can be had without a synthetic image.
 
-    The generator has seen that world, so a classifier that has not is at a disadvantage no synthetic image should be
-    praised for making up.
+    The pretext world's backbone, or none where all arms start from it: the generator has seen that world, so a
+    classifier that has not is at a disadvantage no synthetic image should be praised for making up. And, where the arms
+    do without, full augmentation.
     """
     kind = "unet" if dense else "cnn"
-    if model == f"pretext-{kind}":
-        return Arm("real-scratch", model=f"small-{kind}")
-    return Arm("real-pretrained", model=f"pretext-{kind}")
+    arms = [Arm("real")]
+    if classifier.augment != "full":
+        arms.append(Arm("real-augmented", recipe={"augment": "full"}))
+    if classifier.model == f"pretext-{kind}":
+        return [*arms, Arm("real-scratch", recipe={"model": f"small-{kind}"})]
+    return [*arms, Arm("real-pretrained", recipe={"model": f"pretext-{kind}"})]
 
 
 def select_best(

@@ -31,9 +31,9 @@ from saadi.workers import Context, Fetch
 
 @dataclass(frozen=True)
 class Training:
-    """One downstream training: with `samples` as `share` of each batch. `model`: another than the configured one."""
+    """One downstream training: with `samples` as `share` of each batch. `recipe`: what differs from the configured."""
 
-    model: str | None
+    recipe: dict[str, str]
     samples: tuple[Sample, ...]
     share: float
     seed: int
@@ -48,9 +48,8 @@ def _stage(arm: str, share: float, seed: int) -> str:
     return f"evaluation/trainings/{arm}/mix-{share:g}/seed-{seed}"
 
 
-def _recipe(config: RunConfig, model: str | None) -> ClassifierConfig:
-    configured = config.evaluation.classifier
-    return configured.model_copy(update={"model": model}) if model else configured
+def _recipe(config: RunConfig, other: dict[str, str]) -> ClassifierConfig:
+    return config.evaluation.classifier.model_copy(update=other)
 
 
 def train(context: Context, out: Path, *, training: dict[str, Any]) -> None:
@@ -65,7 +64,7 @@ def train(context: Context, out: Path, *, training: dict[str, Any]) -> None:
         )
     model = train_network(
         TASKS[config.task],
-        _recipe(config, this.model),
+        _recipe(config, this.recipe),
         Labelled(real.images, real.targets(config.task)),
         len(data.space),
         seed_of(config.seed, "downstream", this.seed),
@@ -91,11 +90,11 @@ def train_arms(run: Run, jobs: Sequence[tuple[Arm, float, int]]) -> None:
     todo: list[tuple[str, Fetch | None, list[Any], list[str]]] = []
     for arm, share, seed in jobs:
         stage = _stage(arm.name, share, seed)
-        settings = [_recipe(run.config, arm.model).model_dump(mode="json"), share, seed, run.config.seed]
+        settings = [_recipe(run.config, arm.recipe).model_dump(mode="json"), share, seed, run.config.seed]
         inputs = ["data", *arm.inputs]
         fetch = None
         if not run.is_done(stage, settings=settings, inputs=inputs):
-            fetch = run.crew.job(train, training=asdict(Training(arm.model, arm.samples, share, seed)))
+            fetch = run.crew.job(train, training=asdict(Training(arm.recipe, arm.samples, share, seed)))
         todo.append((stage, fetch, settings, inputs))
     for done, (stage, fetch, settings, inputs) in enumerate(todo, 1):
 
@@ -115,6 +114,6 @@ def predict(run: Run, data: Dataset, arm: Arm, share: float, seed: int, split: S
         return values
     state = load_file(folder / "model.safetensors")
     model = restore(
-        TASKS[run.config.task], _recipe(run.config, arm.model), state, len(data.space), 1.0, device_of(run.config)
+        TASKS[run.config.task], _recipe(run.config, arm.recipe), state, len(data.space), 1.0, device_of(run.config)
     )
     return model.answers(data.split(split).images)

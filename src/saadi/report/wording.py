@@ -10,6 +10,10 @@ from typing import Any, Literal
 
 ARMS = {
     "real": ("real only", "The real images alone: what one has without any synthetic image."),
+    "real-augmented": (
+        "real, augmented",
+        "Real images alone, turned, zoomed and recoloured without end as well as mirrored: what augmentation can do.",
+    ),
     "real-pretrained": (
         "real, pretrained",
         "Control: real images alone; the classifier first learned from the scenes the diffusion model started from.",

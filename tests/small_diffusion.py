@@ -7,7 +7,7 @@ from diffusers import AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor
 
 from saadi.alignment.objectives import Errors
-from saadi.alignment.train import PairBatch
+from saadi.alignment.pairs import PairBatch
 from saadi.config import AlignmentConfig
 from saadi.diffusion import presets
 from saadi.diffusion.generator import Generator
