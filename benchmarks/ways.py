@@ -22,7 +22,8 @@ from torch.nn.functional import logsigmoid
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from saadi.alignment.objectives import dpo
-from saadi.alignment.train import Bank, PairBatch, bank_errors, bank_timesteps, make_bank
+from saadi.alignment.pairs import PairBatch
+from saadi.alignment.train import Bank, bank_errors, bank_timesteps, make_bank
 from saadi.config import ClassifierConfig, SamplingConfig
 from saadi.critics import downstream
 from saadi.critics.augmentation import AUGMENTATIONS, augment

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from saadi.config import HUB, RunConfig
-from saadi.configfile import dump_config
+from saadi.config import RunConfig
+from saadi.configfile import HUB, dump_config
 from saadi.data.sets.catalogue import find_view
 from saadi.diffusion.hub import cached
 from saadi.errors import BadInput

@@ -246,7 +246,7 @@ def fetch(
     as_json: AsJson = False,
 ) -> None:
     """Download a model, safetensors only, for `base.model: hub:OWNER/NAME`. Nothing else reaches the network."""
-    from saadi.config import HUB
+    from saadi.configfile import HUB
     from saadi.diffusion.hub import fetch
 
     folder = fetch(name)

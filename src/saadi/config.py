@@ -15,8 +15,6 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 LABEL = "{label}"
 """What stands for the class name in `base.prompt`."""
-HUB = "hub:"
-"""What `base.model` begins with where a name on the Hugging Face hub follows."""
 
 
 class Part(BaseModel):

@@ -12,8 +12,11 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from saadi.config import HUB, RunConfig
+from saadi.config import RunConfig
 from saadi.errors import BadInput
+
+HUB = "hub:"
+"""What `base.model` begins with where a name on the Hugging Face hub follows."""
 
 
 def _fields(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:

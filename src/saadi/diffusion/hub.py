@@ -10,7 +10,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-from saadi.config import HUB
+from saadi.configfile import HUB
 from saadi.errors import BadInput
 
 WANTED = [

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from saadi.config import HUB, RunConfig
+from saadi.config import RunConfig
+from saadi.configfile import HUB
 from saadi.data import Dataset
 from saadi.diffusion.base import train_denoiser
 from saadi.diffusion.generator import Generator, build_tiny, learn_words, load_generator, save_generator
