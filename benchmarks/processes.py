@@ -27,9 +27,10 @@ from saadi.critics.stages import draw_candidates, fit_critics, score_candidates
 from saadi.data.stages import prepare_data
 from saadi.diffusion.painting import Sampler
 from saadi.diffusion.stages import train_base
+from saadi.manifests import MANIFEST
 from saadi.records import read_json, write_atomic
 from saadi.runtime import prepare_runtime
-from saadi.store import MANIFEST, Run
+from saadi.store import Run
 from saadi.team import join_team
 
 STAGES = ("round-1/samples", "round-1/scores")

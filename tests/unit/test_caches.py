@@ -25,9 +25,10 @@ from saadi.diffusion.drawing import ENCODE_BATCH, encode_images
 from saadi.diffusion.generator import Generator, encode_prompts, kept_prompts
 from saadi.diffusion.stages import train_base
 from saadi.files import SCRATCH
+from saadi.manifests import MANIFEST
 from saadi.records import Frame, LabelSpace
 from saadi.seeds import numpy_rng
-from saadi.store import MANIFEST, Run
+from saadi.store import Run
 from saadi.team import Team
 
 BATCHES = [(normal(n, 3, 2, seed=n), torch.arange(n), torch.ones(n, 1)[:, :0]) for n in (5, 5, 2)]

@@ -155,10 +155,11 @@ def _open(folder: Path, index: Any) -> Generator:
             raise _unfit(folder, f"{part} has no weight {missing[0]} ({len(missing)} are missing)")
         return model
 
-    made: Any = getattr(schedulers, str((index.get("scheduler") or [None])[-1]), None)
-    if not (isinstance(made, type) and issubclass(made, SchedulerMixin)):
+    kind: Any = getattr(schedulers, str((index.get("scheduler") or [None])[-1]), None)
+    known = isinstance(kind, type) and issubclass(kind, SchedulerMixin)
+    if not known:
         raise _unfit(folder, "model_index.json names no scheduler of diffusers")
-    scheduler = made.from_pretrained(folder, subfolder="scheduler", local_files_only=True)
+    scheduler = kind.from_pretrained(folder, subfolder="scheduler", local_files_only=True)
     parts = {part: load(part) for part in PARTS}
     pipe = PIPELINES[name](
         **parts, scheduler=scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False
