@@ -24,7 +24,6 @@ POINTS = {
         Point("evaluation/trainings/unaligned/mix-0.5/seed-1/manifest.json", 0.1, "SIGTERM"),
     ),
     2: (
-        Point("critic/critic.json", 0.0, "SIGTERM"),
         Point("round-1/samples/.unfinished", 0.2, "SIGKILL"),
         Point("evaluation/trainings/unaligned/mix-0.5/seed-1/manifest.json", 0.1, "SIGINT"),
     ),
