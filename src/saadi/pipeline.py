@@ -18,8 +18,9 @@ from saadi.diffusion.drawing import unet_passes
 from saadi.diffusion.painting import Sampler
 from saadi.diffusion.stages import train_base
 from saadi.evaluation.arms import Arm, final_set, real_arms, unpicked
+from saadi.evaluation.choices import is_over, shares_of
 from saadi.evaluation.images import measure_images
-from saadi.evaluation.results import shares_of, write_results
+from saadi.evaluation.results import write_results
 from saadi.evaluation.rivals import copy_paste, reconstructed
 from saadi.evaluation.trainings import train_arms
 from saadi.files import digest
@@ -63,25 +64,16 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
     train_base(run, data)  # 1. SSD: the base model
     critic = fit_critics(run, data)  # 2. the downstream model as judge
 
-    adapters: list[str] = []
-    pools, sets, passes = [], [Sampler(run, data.space, [], 0)], [0]
-    for k in range(1, config.rounds + 1):
-        samples = draw_candidates(run, sets[-1], critic, k, ["base", "critic", *adapters])
-        scores = score_candidates(run, samples, critic, k)
-        pairs = pair_candidates(run, samples, scores, critic.train.counts(), k)
-        if k == 1:
-            winners = train_on_winners(run, data, samples, pairs)  # the rival: only the preferred images
-        adapters.append(align_round(run, data, critic, samples, scores, pairs, k))  # 3. direct preference optimisation
-        pools.append(samples)
-        sets.append(Sampler(run, data.space, adapters, k))
-        passes.append(passes[-1] + passes_of(run, adapters[-1]))
-
-    # 4. what the images are worth: equally many of each arm; rejection and the last round are picked from as many
+    # 4. what images are worth: equally many of each arm; rejection and the last round are picked from as many
     asked = len(data.space.asked)
     per_class = -(-config.evaluation.synthetic // asked)
-    size, last = per_class * asked, config.rounds
-    earlier = [sum(map(len, pools[:k])) for k in range(last + 1)]
-    several, segments = config.evaluation.drawn * size, config.task == "segmentation"
+    size, segments = per_class * asked, config.task == "segmentation"
+    several = config.evaluation.drawn * size
+    adapters: list[str] = []
+    pools, sets, passes = list[Sequence[Sample]](), [Sampler(run, data.space, [], 0)], [0]
+
+    def drawn_by(k: int) -> int:
+        return sum(map(len, pools[:k]))
 
     def arm(
         name: str, sampler: Sampler, budget: int, *, before: int = 0, training: int = 0,
@@ -95,10 +87,25 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
     def aligned(k: int) -> Arm:
         theirs = [f"round-{j}/samples" for j in range(1, k + 1)] if several > size else []
         pool = [sample for samples in pools[: len(theirs)] for sample in samples]
-        budget, before = len(pool) + several, earlier[k] - len(pool)
+        budget, before = len(pool) + several, drawn_by(k) - len(pool)
         return arm(f"round-{k}", sets[k], budget, before=before, training=passes[k], pool=pool, inputs=theirs)
 
     unaligned = arm("unaligned", sets[0], size)
+    rounds = list[Arm]()
+    for k in range(1, config.rounds + 1):
+        samples = draw_candidates(run, sets[-1], critic, k, ["base", "critic", *adapters])
+        scores = score_candidates(run, samples, critic, k)
+        pairs = pair_candidates(run, samples, scores, critic.train.counts(), k)
+        if k == 1:
+            winners = train_on_winners(run, data, samples, pairs)  # the rival: only the preferred images
+        adapters.append(align_round(run, data, critic, samples, scores, pairs, k))  # 3. direct preference optimisation
+        pools.append(samples)
+        sets.append(Sampler(run, data.space, adapters, k))
+        passes.append(passes[-1] + passes_of(run, adapters[-1]))
+        rounds.append(aligned(k))
+        if is_over(run, data, unaligned, rounds):  # val no longer rises
+            break
+
     rivals: list[Arm] = []
     if segments:  # the rival that pastes real objects where the sets have theirs, and the autoencoder's own mark
         train, places = data.split("train"), [sample.condition for sample in unaligned.samples]
@@ -109,9 +116,9 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
         *real_arms(config.evaluation.classifier, dense=segments),
         *rivals,
         unaligned,
-        arm("rejection", sets[0], earlier[-1] + several, pool=known, inputs=theirs, noise="set-rejection"),
-        arm("winners", trained, size, before=earlier[1], training=passes_of(run, winners)),
-        *map(aligned, range(1, last + 1)),
+        arm("rejection", sets[0], drawn_by(len(rounds)) + several, pool=known, inputs=theirs, noise="set-rejection"),
+        arm("winners", trained, size, before=drawn_by(1), training=passes_of(run, winners)),
+        *rounds,
     ]
     if several > size:  # what alignment alone is worth
         arms.append(unpicked(run, arms[-1], size))

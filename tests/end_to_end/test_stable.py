@@ -35,6 +35,7 @@ SETTINGS: dict[str, Any] = {
     "threads": 1,
     "device": "cpu",
     "rounds": 2,
+    "patience": 0,
     "data": {"size": 64},
     "base": {"steps": 3, "batch": 2, "rank": 4, "lr": 0.01},
     "sampling": {"steps": 2, "batch": 8},

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from saadi.configfile import parse_config
 from saadi.data import Dataset
+from saadi.evaluation import choices
 from saadi.evaluation import results as module
 from saadi.evaluation.arms import Arm
 from saadi.evaluation.results import split_digest, write_results
@@ -70,7 +71,8 @@ def prepare(run: Run, data: Dataset) -> None:
 @pytest.fixture(autouse=True)
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """No downstream model is trained."""
-    monkeypatch.setattr(module, "predict", predictions)
+    for place in (module, choices):
+        monkeypatch.setattr(place, "predict", predictions)
 
 
 def results_of(folder: Path, *, final: bool, absent: str | None = None, redo: bool = False) -> Any:

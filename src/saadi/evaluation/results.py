@@ -17,6 +17,7 @@ from saadi import features
 from saadi.critics.tasks import TASKS
 from saadi.data import Dataset
 from saadi.evaluation.arms import Arm
+from saadi.evaluation.choices import choose
 from saadi.evaluation.metrics import mean_score, point, rare_classes
 from saadi.evaluation.statistics import Bootstrap, crossed_bootstrap, holm
 from saadi.evaluation.trainings import predict
@@ -30,29 +31,6 @@ RIVALS = ("unaligned", "rejection", "winners", "copy-paste")
 """What every round is compared with, beside `real` and the round before."""
 Predictions = dict[str, NDArray[Any]]
 """By arm, answers [seeds, N, ...] of the task."""
-
-
-def choose(run: Run, data: Dataset, arms: Sequence[Arm]) -> dict[str, Any]:
-    """Choices made on val alone: each arm's mixing share, and the round. All arms have equally many trials."""
-    val, config = data.split("val"), run.config.evaluation
-
-    truth, task = val.targets(run.config.task), TASKS[run.config.task]
-
-    def level(arm: Arm, share: float) -> float:
-        answers = np.stack([predict(run, data, arm, share, seed, "val") for seed in range(config.seeds)])
-        each = [point(task.scored(truth, one[None], len(data.space))) for one in answers]
-        return float(np.mean([mean_score(one, data.space.asked_ids) for one in each]))
-
-    levels = {arm.name: {share: level(arm, share) for share in shares_of(run, arm)} for arm in arms}
-    mixing = {name: max(options, key=lambda share: options[share]) for name, options in levels.items()}
-    best = {name: levels[name][share] for name, share in mixing.items()}
-    rounds = [name for name in best if name.startswith("round-")]
-    return {"mixing": mixing, f"val_{task.metric}": best, "round": max(rounds, key=lambda name: best[name])}
-
-
-def shares_of(run: Run, arm: Arm) -> tuple[float, ...]:
-    """The mixing shares an arm is trained with: none has nothing to mix."""
-    return run.config.evaluation.mixing if arm.samples else (0.0,)
 
 
 def gather(run: Run, data: Dataset, arms: Sequence[Arm], mixing: Mapping[str, float], split: Split) -> Predictions:
@@ -197,6 +175,7 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
         },
         "notes": [
             *data.notes,
+            *([choices["over"]] if choices["over"] else []),
             *(
                 f"{kept.name} holds final results of stages since made anew"
                 for kept in sorted(run.folder.glob("results-final-*.json"))

@@ -155,7 +155,7 @@ def read_run(folder: Path) -> Run:
         raise BadInput(f"{folder}: not a run's folder (it has no config.yaml); give the folder that `saadi run` wrote")
     config = _text(folder / "config.yaml")
     values = yaml.safe_load(config)
-    planned = values.get("rounds") if isinstance(values, dict) else None
+    planned, results = values.get("rounds") if isinstance(values, dict) else None, read_json(folder / "results.json")
     found = (re.fullmatch(r"round-(\d+)", path.name) for path in folder.iterdir())
     space = read_json(folder / "data/space.json")
     rounds = tuple(_round(folder, k) for k in sorted(int(match[1]) for match in found if match))
@@ -163,8 +163,8 @@ def read_run(folder: Path) -> Run:
         folder=folder,
         config=config,
         task=str(values.get("task", "classification")) if isinstance(values, dict) else "classification",
-        planned=planned if isinstance(planned, int) else len(rounds),
-        results=read_json(folder / "results.json"),
+        planned=planned if isinstance(planned, int) and not results else len(rounds),
+        results=results,
         names=tuple(space.get("names", ())),
         classes=tuple(space.get("names", ()))[bool(space.get("background")) :],
         frames=_records(folder / "data/frames.jsonl", Frame),
