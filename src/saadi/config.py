@@ -281,7 +281,7 @@ class RunConfig(Part):
     seed: int = Field(0, ge=0, description="the run's seed; all others derive from it")
     rounds: int = Field(2, ge=1, le=9, description="rounds of judging, pairing and aligning, at most")
     patience: int = Field(
-        1, ge=0, description="rounds in a row no better on val than any before that end the loop; 0: none"
+        1, ge=0, description="rounds in a row no better on val than any before that end the loop; 0: all are done"
     )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0: all. Results are equal only for equal threads")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
