@@ -31,6 +31,7 @@ def recipe(times: int) -> dict[str, Any]:
     return {
         "threads": 1,
         "device": "cpu",
+        "patience": 0,
         "data": {
             "source": "phantom",
             "size": 32,
