@@ -88,7 +88,7 @@ def dsad(root: Path, patients: Iterable[int] = (1, 4, 3, 2)) -> None:
     for patient in patients:
         for place in range(3):
             half = stripes((0, 255 * (place < 2)))
-            for organ in ("liver", "ureter"):
+            for organ in abdomen.ORGANS:
                 frame(root / f"{organ}/{patient:02d}/image{place:02d}.png")
                 mask(root / f"{organ}/{patient:02d}/mask{place:02d}.png", half)
             folder = root / f"multilabel/{patient:02d}"

@@ -21,7 +21,7 @@ ORGANS = (
 )  # fmt: skip
 
 TOGETHER = ("abdominal_wall", "colon", "liver", "pancreas", "small_intestine", "spleen", "stomach")
-"""Those that `multilabel` has masks of; were there others, they are ignored."""
+"""Those that `multilabel` has masks of, each in a file; were there others, they are ignored."""
 
 
 def _spoken(organ: str) -> str:
@@ -62,6 +62,7 @@ DSAD = SurgicalSet(
                 "multilabel/*/image*.png",
                 r"multilabel/(?P<group>\d+)/image(?P<frame>\d+)\.png",
                 r"multilabel/\g<group>/mask\g<frame>_*.png",
+                TOGETHER,
             ),
             table_of(
                 "DSAD",
@@ -138,7 +139,11 @@ ENDOVIS17 = SurgicalSet(
     licence="challenge terms, unverified",
     citation="Allan et al., 2017 robotic instrument segmentation challenge, arXiv:1902.06426",
     url="https://endovissub2017-roboticinstrumentsegmentation.grand-challenge.org",
-    unverified=("licence", "values of parts in the masks of Other: whatever is not 10, 20 or 30 is ignored"),
+    unverified=(
+        "licence and source",
+        "names of the tools' folders",
+        "values of parts in the masks of Other: whatever is not 10, 20 or 30 is ignored",
+    ),
     window=WINDOW,
 )
 
@@ -192,7 +197,7 @@ ENDOVIS18 = SurgicalSet(
     licence="challenge terms, unverified",
     citation="Allan et al., 2018 robotic scene segmentation challenge, arXiv:2001.11190",
     url="https://endovissub2018-roboticscenesegmentation.grand-challenge.org",
-    unverified=("licence",),
+    unverified=("licence and source",),
 )
 
 SETS = (DSAD, ENDOVIS17, ENDOVIS18)

@@ -1,4 +1,4 @@
-"""Sets of laparoscopic cholecystectomy. All three are of the same videos, numbered alike."""
+"""Sets of laparoscopic cholecystectomy. They share videos, numbered alike: all of CholecSeg8k's are Cholec80's."""
 
 from __future__ import annotations
 

@@ -57,8 +57,8 @@ class SurgicalSet:
     val and test, all others being train, none where split files or the seed say it; `patients`: whether paths name the
     video or patient; `unverified`: what was not seen on disk or in a paper. `window`: what is used of each image.
 
-    `videos`: the numbers of the videos it shares with Cholec80, and `usual`: those of them that models are usually
-    trained on.
+    `videos`: the numbers of its videos where other sets number the same ones alike, as those after Cholec80 do, and
+    `usual`: those of them that models are usually trained on.
     """
 
     name: str
@@ -76,6 +76,11 @@ class SurgicalSet:
     window: Window | None = None
     videos: frozenset[int] = frozenset()
     usual: frozenset[int] = frozenset()
+
+    @property
+    def expected(self) -> str:
+        """What `data.path` must hold, in words."""
+        return f"{self.layout} (in {self.inner}, or without it)" if self.inner else self.layout
 
 
 def number(group: str) -> int | None:

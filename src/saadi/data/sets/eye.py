@@ -52,12 +52,12 @@ CADIS = SurgicalSet(
         _task(2, {value: name for name, values in TASK_2.items() for value in values}),
         _task(3, {value: CADIS_CLASSES[value] for value in range(ANATOMY, 25)}),
     ),
-    split="by video, official: val 05, 07, 16; test 02, 12, 22; the other 19 train",
+    split="by video, published: val 05, 07, 16; test 02, 12, 22; the other 19 train",
     held={"val": (5, 7, 16), "test": (2, 12, 22)},
     licence="challenge terms, unverified",
     citation="Grammatikopoulou et al., CaDIS: cataract dataset for surgical RGB-image segmentation, MedIA 2021",
     url="https://cataracts.grand-challenge.org/CaDIS",
-    unverified=("licence", "names of the joined classes of task 2"),
+    unverified=("licence and source", "names of the joined classes of task 2"),
 )
 
 CATARACT_1K_IDS = {

@@ -30,10 +30,11 @@ def there(path: Path) -> bool:
 
 class Paired:
     """Images with masks. `images`: a glob; `pattern`: of the whole path, its `group` being the video or patient;
-    `mask`: the path of the mask, with the pattern's groups as in `re.Match.expand`, and `*` if it is several files."""
+    `mask`: the path of the mask, with the pattern's groups as in `re.Match.expand`, and `*` if it is several files:
+    one for each of `layers`, of any number if these are not given."""
 
-    def __init__(self, images: str, pattern: str, mask: str) -> None:
-        self.images, self.pattern, self.mask = images, re.compile(pattern), mask
+    def __init__(self, images: str, pattern: str, mask: str, layers: Sequence[str] = ()) -> None:
+        self.images, self.pattern, self.mask, self.layers = images, re.compile(pattern), mask, tuple(layers)
 
     def __call__(self, root: Path) -> tuple[list[Found], list[str]]:
         found = [
@@ -41,9 +42,11 @@ class Paired:
             for file in globbed(root, self.images)
             if (match := self.pattern.fullmatch(file))
         ]
-        if lost := [one for one in found if not there(root / str(one.mask))]:
-            first = f"first {lost[0].file}, expected {lost[0].mask}"
-            raise BadInput(f"{len(lost)} of {len(found)} images have no mask, {first}")
+        wanted = [(one.file, str(one.mask).replace("*", layer)) for one in found for layer in (self.layers or ("*",))]
+        if lost := [(file, mask) for file, mask in wanted if not there(root / mask)]:
+            images = len({file for file, _ in lost})
+            lack = "lack a mask" if self.layers else "have no mask"
+            raise BadInput(f"{images} of {len(found)} images {lack}, first {lost[0][0]}, expected {lost[0][1]}")
         return found, []
 
 

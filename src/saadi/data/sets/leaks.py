@@ -1,4 +1,4 @@
-"""Videos that several sets share: what is test here may be what a model was trained on there."""
+"""Videos that several sets share: what is test here may be what a model was trained on there, and the reverse."""
 
 from __future__ import annotations
 
@@ -10,30 +10,47 @@ from saadi.records import Frame, Split
 
 
 def shared_videos(
-    chosen: SurgicalSet, held: Mapping[Split, Sequence[str]], other: SurgicalSet
+    chosen: SurgicalSet, groups: Mapping[Split, Sequence[str]], other: SurgicalSet
 ) -> dict[Split, list[int]]:
-    """Of the groups held out here, by split, the numbers of those that models are usually trained on in `other`."""
-    found: dict[Split, list[int]] = {}
-    for split, groups in held.items():
-        numbers = {one for group in groups if (one := number(group)) is not None}
-        if common := sorted(numbers & chosen.videos & other.usual):
-            found[split] = common
-    return found
+    """Of the groups here, by split, the numbers of those that `other` holds, too."""
+    both = chosen.videos & other.videos
+    found = {split: sorted(both & {number(group) for group in named}) for split, named in groups.items()}
+    return {split: [video for video in videos if video is not None] for split, videos in found.items() if videos}
+
+
+def _listed(videos: Sequence[int]) -> str:
+    return ", ".join(f"{video:02d}" for video in videos)
 
 
 def leak_warnings(name: str, frames: Sequence[Frame]) -> list[str]:
-    """A line for each other set, and split of val and test, that some held-out videos are usually trained on in.
+    """A line for each other set and split with videos in common: held-out ones that models from there may have seen,
+    and training ones that are held out there.
 
     `name`: as `data.set` has it.
     """
     chosen = SETS[name.partition("/")[0]]
-    held: dict[Split, list[str]] = {
-        split: sorted({frame.group for frame in frames if frame.split == split}) for split in ("test", "val")
+    order: tuple[Split, ...] = ("test", "val", "train")
+    groups: dict[Split, list[str]] = {
+        split: sorted({frame.group for frame in frames if frame.split == split}) for split in order
     }
-    return [
-        f"videos {', '.join(f'{video:02d}' for video in videos)} of {split} are usually trained on in {other.title} "
-        f"({other.name}): a model or weights from there have seen them"
-        for other in SETS.values()
-        if other is not chosen
-        for split, videos in shared_videos(chosen, held, other).items()
-    ]
+    lines = []
+    for other in SETS.values():
+        if other is chosen:
+            continue
+        held_there = {video for numbers in other.held.values() for video in numbers}
+        for split, videos in shared_videos(chosen, groups, other).items():
+            if split == "train":
+                if seen := [video for video in videos if video in held_there]:
+                    lines.append(
+                        f"videos {_listed(seen)} of train are usually val or test in {other.title} ({other.name}): "
+                        "what is trained here must not be tested on them there"
+                    )
+                continue
+            usual = [video for video in videos if video in other.usual]
+            seen_there = "them" if usual == videos else f"video {_listed(usual)}"
+            trained = f", where models are usually trained on {seen_there}" if usual else ""
+            lines.append(
+                f"videos {_listed(videos)} of {split} are in {other.title} ({other.name}), too{trained}: use no model "
+                "or weights from there that have seen them"
+            )
+    return lines

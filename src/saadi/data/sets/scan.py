@@ -124,6 +124,10 @@ def _split(
     notes = [f"{chosen.title}: split {chosen.split}"]
     of_number: dict[int, Split] = {one: split for split, held in chosen.held.items() for one in held}
     given: dict[str, Split] = {one.group: one.split for one in found if one.split}
+    there = {number(one.group) for one in found}
+    for split, held in chosen.held.items():
+        if lost := [one for one in held if one not in there]:
+            notes.append(f"not found: {', '.join(map(str, lost))} of {split}, as the split has it")
     if not of_number and not given:
         splits = _drawn(found, names, seed)
     else:
@@ -147,12 +151,12 @@ def scan_set(config: DataConfig, folder: Path, seed: int, task: Task) -> Scan:
     names, table = _keep(view, config.leave_out)
     source = f"get {chosen.title} from {chosen.url}"
     if problem := check_folder(folder):
-        return Scan(problems=(f"{problem}, which must hold {chosen.layout}; {source}",))
+        return Scan(problems=(f"{problem}, which must hold {chosen.expected}; {source}",))
     root = _root(folder, chosen.inner)
     try:
         found, notes = view.find(root)
         if not found:
-            raise BadInput(f"expected {chosen.layout}, found {_holds(folder)}")
+            raise BadInput(f"expected {chosen.expected}, found {_holds(folder)}")
         if config.groups:
             if chosen.patients or found[0].split:
                 raise BadInput("data.groups: this set says its groups or split itself; leave the setting out")

@@ -93,7 +93,7 @@ HYPERKVASIR = SurgicalSet(
     title="HyperKvasir labelled images",
     layout="labeled-images/{lower,upper}-gi-tract/<group>/<class>/*.jpg and official_splits/5_fold_split.csv",
     views=(View("findings", ("classification",), _hyperkvasir, names=KVASIR_CLASSES),),
-    split="by image, the official 5 folds: 0, 1, 2 train, 3 val, 4 test; no patient is given",
+    split="by image, of the official 5 folds we take 0, 1, 2 as train, 3 as val, 4 as test; no patient is given",
     licence="CC BY 4.0",
     citation="Borgli et al., HyperKvasir, a comprehensive multi-class image and video dataset, Scientific Data 2020",
     url="https://datasets.simula.no/hyper-kvasir and https://github.com/simula/hyper-kvasir",
