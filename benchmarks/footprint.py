@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
 from saadi.diffusion.footprint import footprint
 
@@ -21,7 +22,7 @@ SHAPES = {
     | {"cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20), "use_linear_projection": True},
 }
 SPARE = 2 * 2**30
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "adapter": {"rank": 16, "bytes_each": 2},
     "adapter, checkpointing": {"rank": 16, "bytes_each": 2, "checkpointing": True},
     "all weights": {"rank": 0, "bytes_each": 2},

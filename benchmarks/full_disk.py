@@ -50,7 +50,7 @@ class Believing:
     more: Callable[[], None] | None = None
 
     def __call__(self) -> None:
-        shutil.disk_usage = lambda path: Usage(10**12, 0, 10**12)  # type: ignore[assignment]
+        shutil.disk_usage = lambda path: Usage(10**12, 0, 10**12)  # type: ignore[assignment, return-value]
         if self.more is not None:
             self.more()
 
