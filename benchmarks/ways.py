@@ -150,11 +150,15 @@ def preference_ordinary(name: str) -> Figures:
     return figures
 
 
-def preference_ours(name: str, micro: int = PAIRS) -> Figures:
+def preference_ours(
+    name: str, micro: int = PAIRS, precision: torch.dtype = torch.float32, *, checkpointing: bool = False
+) -> Figures:
     """Latents, prompts and the reference's errors once; a step asks the policy alone, `micro` pairs at a time."""
     generator, size = _model(name)
     images, figures, schedule = _pair_images(size), Figures({}), generator.schedule
-    generator.unet.to(memory_format=torch.channels_last)
+    generator.to(torch.device("cpu"), precision).unet.to(memory_format=torch.channels_last)
+    if checkpointing:
+        generator.unet.enable_gradient_checkpointing()
     with _peak_of(figures):
         begun = time.perf_counter()
         latents = encode_images(generator, images)
@@ -258,6 +262,8 @@ WAYS: dict[str, Callable[[], Figures]] = {
         ("ordinary", lambda name=name: preference_ordinary(name)),
         ("ours", lambda name=name: preference_ours(name)),
         ("ours, 2 at a time", lambda name=name: preference_ours(name, micro=2)),
+        ("ours, checkpointing", lambda name=name: preference_ours(name, checkpointing=True)),
+        ("ours, bf16", lambda name=name: preference_ours(name, precision=torch.bfloat16)),
     )
 }
 WAYS |= {"drawing/ordinary": drawing_ordinary, "drawing/ours": drawing_ours, "downstream/parts": downstream_parts}
