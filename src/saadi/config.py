@@ -42,13 +42,10 @@ class DataConfig(Part):
         description="phantom: rendered; table: images + labels.csv; folders: one folder per class; set: a public one",
     )
     path: Path | None = Field(None, description="the data folder (table, folders, set)")
-    set: str | None = Field(
-        None, description="set only: its name, or name/view, as `saadi datasets` lists them; without a view, the first"
-    )
+    set: str | None = Field(None, description="set only: its name, or name/view, as `saadi datasets` lists them")
     every: Count = Field(1, description="set only: every n-th frame of a video or patient")
     leave_out: tuple[str, ...] = Field(
-        (),
-        description="set only: classes left out; of masks their pixels are ignored, of one class an image its images",
+        (), description="set only: classes left out; of masks their pixels are ignored, of one class an image, it"
     )
     groups: str | None = Field(
         None,
@@ -150,6 +147,10 @@ class SamplingConfig(Part):
     guidance: float = Field(1.5, ge=1.0, description="classifier-free guidance; 1 is off and halves the cost")
     solver: Literal["dpm++", "ddim"] = Field("dpm++", description="DPM-Solver++ 2M or DDIM")
     batch: Count = Field(32, description="images sampled together; fixed, since results depend on it in the last bit")
+    strength: Positive = Field(
+        1.0, le=1.0, description="1: images start from noise; less: from training images, noised to this share of the "
+        "schedule: of the class, or for segmentation with objects pasted where the mask has them",
+    )  # fmt: skip
 
 
 class ClassifierConfig(Part):
@@ -180,9 +181,7 @@ class CriticConfig(Part):
 
     classifier: ClassifierConfig = ClassifierConfig()
     folds: int = Field(3, ge=2, description="shares of the training groups; a member has not seen one of them")
-    copies: Count = Field(
-        1, description="members without each share, from seeds of their own; the mean of their logits judges"
-    )
+    copies: Count = Field(1, description="members without each share, of seeds of their own; their mean logits judge")
     judge: JudgeConfig = JudgeConfig()
 
 
@@ -200,9 +199,7 @@ class PreferenceConfig(Part):
     )
     candidates: int = Field(24, ge=2, description="samples a class and round, at first")
     max_candidates: int = Field(48, ge=2, description="samples a class and round, where winners are few")
-    draws: int = Field(
-        4, ge=2, description="samples of one condition, among which pairs are made, where a class has many conditions"
-    )
+    draws: int = Field(4, ge=2, description="samples of one condition, to be paired, where a class has many conditions")
     pairs: Count = Field(16, description="pairs a class and round, at most")
     rare_power: float = Field(
         0.0, ge=0.0, description="a class may have (n_max / n)^this times as many, of its n training images; 0: no more"
@@ -211,7 +208,7 @@ class PreferenceConfig(Part):
     margin: float = Field(
         0.5,
         ge=0.0,
-        description="least difference of scores within a pair: of the criterion's values; with penalties, of ranks",
+        description="least difference of scores in a pair: of the criterion's values; with penalties, ranks",
     )
     held_out: Fraction = Field(0.2, gt=0.0, description="share of the pairs kept for watching, never trained on")
 
@@ -262,10 +259,9 @@ class EvaluationConfig(Part):
     seeds: Count = Field(3, description="trainings of each arm")
     synthetic: Count = Field(320, description="synthetic images in each arm that has any, balanced over the classes")
     drawn: Count = Field(
-        2,
-        description="images drawn of an aligned model for each that is used: the critic picks, the rounds' candidates "
-        "included; 1: all are used, and nothing else",
-    )
+        2, description="images drawn of an aligned model for each that is used, besides its rounds' candidates; the "
+        "critic picks; 1: all are used, and no candidates",
+    )  # fmt: skip
     mixing: tuple[Fraction, ...] = Field((0.25, 0.5), min_length=1, description="shares of a batch; chosen on val")
     bootstrap: Count = Field(2000, description="resamples behind every interval")
 

@@ -186,6 +186,9 @@ def _check_base(config: RunConfig, space: LabelSpace) -> None:
     _known_things(config, space)
     prompt_table(generator, [prompt_of(config, [name]) for name in space.names])
     total, kind = len(generator.schedule.alpha_bar), generator.schedule.prediction
+    if int(config.sampling.steps * config.sampling.strength) < 1:
+        short = f"{config.sampling.strength:g} leaves none of {config.sampling.steps} steps"
+        raise BadInput(f"sampling.strength: {short}; raise it or sampling.steps")
     if config.sampling.steps > total:
         raise BadInput(f"sampling.steps: {config.sampling.steps}, but the model's schedule has {total} steps")
     if kind not in PREDICTIONS:

@@ -68,13 +68,15 @@ class Condition:
     """What a sample is asked to show: `labels`, the one it is drawn for first.
 
     For inpainting also where: row `frame` of the training images is painted on, with the object of row `donor`'s mask,
-    which is `frame` itself where its own object is painted anew. The layout is drawn from the `id`.
+    which is `frame` itself where its own object is painted anew. The layout is drawn from the `id`. For text to image
+    that does not start from noise alone: from row `start` of the training images.
     """
 
     id: str
     labels: tuple[str, ...]
     frame: int | None = None
     donor: int | None = None
+    start: int | None = None
 
     @property
     def place(self) -> tuple[int, int]:

@@ -89,6 +89,7 @@ SETTINGS = {
     "preferences.pairing=best-wurst": ("preferences.pairing", "did you mean best-worst?"),
     "alignment.objective=ppo": ("alignment.objective", "'ppo'", "did you mean ipo?"),
     "sampling.steps=1001": ("sampling.steps: 1001", "1000"),
+    "sampling.strength=0.1": ("sampling.strength: 0.1 leaves none of 2 steps",),
     "base.model=nowhere": ("nowhere", "not a Stable Diffusion folder"),
     f"base.prompt=a {{label}} {'of a patient ' * 40}": ("tokens", "shorten"),
 }

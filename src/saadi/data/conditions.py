@@ -63,11 +63,13 @@ def requests_of(
 def conditions_of(config: RunConfig, train: Dataset, purpose: str) -> Conditions:
     """The conditions of a task, from its training images.
 
-    Classification: the class. Presence: the classes that a training image with the class shows. Segmentation: a layout,
-    of which the share `layouts.moved` moves the object of one training image onto an image of another group; donors
-    take turns, and groups are as likely to be painted on, whether they have many images or few.
+    Classification: the class. Presence: the classes that a training image with the class shows. Of both, where samples
+    start from training images (`sampling.strength` below 1), that image; they take turns. Segmentation: a layout, of
+    which the share `layouts.moved` moves the object of one training image onto an image of another group; donors take
+    turns, and groups are as likely to be painted on, whether they have many images or few.
     """
-    if config.task == "classification":
+    edits = config.sampling.strength < 1
+    if config.task == "classification" and not edits:
         return lambda label, number: Condition.of(label)
     shows = {name: np.flatnonzero([name in frame.labels for frame in train.frames]) for name in train.space.asked}
     groups = train.groups
@@ -79,9 +81,9 @@ def conditions_of(config: RunConfig, train: Dataset, purpose: str) -> Conditions
         turn = numpy_rng(config.seed, "donors", purpose, label, number // len(rows)).permutation(len(rows))
         donor = int(rows[turn[number % len(rows)]])
         name = f"{purpose}-{label}-{number:05d}"
-        if config.task == "presence":
-            others = [other for other in train.frames[donor].labels if other != label]
-            return Condition("+".join(sorted([label, *others])), (label, *others))
+        if config.task != "segmentation":
+            labels = (label, *(other for other in train.frames[donor].labels if other != label))
+            return Condition(name, labels, start=donor) if edits else Condition("+".join(sorted(labels)), labels)
         elsewhere = sorted(set(groups.tolist()) - {str(groups[donor])})
         frame = donor
         if label in movable and elsewhere and rng.random() < config.layouts.moved:

@@ -108,18 +108,26 @@ def draw(
     seeds: Sequence[int],
     config: SamplingConfig,
     canvas: Canvas | None = None,
+    starts: NDArray[np.uint8] | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield one image [S, S, 3] uint8 for each of `embeddings` [N, T, D], its noise decided by its own seed.
 
     `blank` [1, T, D] is the empty prompt for guidance. Images are made in micro-batches of `config.batch`, from the
     first on, by the stock pipeline; an image depends on its micro-batch in the last bit only. An inpainting model needs
-    a `canvas` of N frames; pixels outside the regions come back as they were.
+    a `canvas` of N frames; pixels outside the regions come back as they were. With a `strength` below 1 images start
+    from `starts` [N, S, S, 3], noised to that share of the schedule.
     """
-    pipe = generator.pipeline()
+    edits = config.strength < 1
+    pipe = generator.pipeline(edits=edits)
     pipe.scheduler = solver(generator, config.solver)
     for start in range(0, len(seeds), config.batch):
         part = slice(start, start + config.batch)
         chunk, frames = list(seeds[part]), canvas and canvas.take(part)
+        told = _inpainting(generator, frames) if frames else {}
+        if edits:
+            assert starts is not None
+            told |= {"image": torch.from_numpy(starts[part]).permute(0, 3, 1, 2).float() / 255}
+            told |= {"strength": config.strength}
         with evaluating(generator.vae, generator.unet):  # ends before the yield: the caller may want gradients
             result = pipe(
                 prompt_embeds=embeddings[part],
@@ -128,7 +136,7 @@ def draw(
                 num_inference_steps=config.steps,
                 generator=[torch.Generator().manual_seed(seed) for seed in chunk],
                 output_type="np",
-                **(_inpainting(generator, frames) if frames else {}),
+                **told,
             )
         images = np.clip(result.images, 0, 1) * 255
         if frames:
@@ -147,4 +155,4 @@ def _inpainting(generator: Generator, frames: Canvas) -> dict[str, Any]:
 
 def unet_passes(images: int, config: SamplingConfig) -> int:
     """UNet evaluations (of one image) that drawing `images` takes."""
-    return images * config.steps * (2 if config.guidance > 1 else 1)
+    return images * int(config.steps * config.strength) * (2 if config.guidance > 1 else 1)

@@ -14,7 +14,9 @@ from diffusers import (
     AutoencoderKL,
     AutoencoderTiny,
     DDIMScheduler,
+    DiffusionPipeline,
     SchedulerMixin,
+    StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
     UNet2DConditionModel,
@@ -78,9 +80,10 @@ class Generator:
         self.unet.to(memory_format=torch.channels_last)
         return self
 
-    def pipeline(self) -> StableDiffusionPipeline | StableDiffusionInpaintPipeline:
-        """The stock pipeline around these parts."""
-        pipe = (StableDiffusionInpaintPipeline if self.inpaints else StableDiffusionPipeline)(
+    def pipeline(self, *, edits: bool = False) -> DiffusionPipeline:
+        """The stock pipeline around these parts; one that `edits` starts from images."""
+        whole = StableDiffusionImg2ImgPipeline if edits else StableDiffusionPipeline
+        pipe = (StableDiffusionInpaintPipeline if self.inpaints else whole)(
             vae=self.vae,
             text_encoder=self.text_encoder,
             tokenizer=self.tokenizer,

@@ -17,6 +17,7 @@ from saadi.config import RunConfig
 from saadi.data import Dataset
 from saadi.data.conditions import layout_of
 from saadi.data.stages import read_data
+from saadi.data.starts import starts_of
 from saadi.diffusion.base import prompt_table
 from saadi.diffusion.drawing import Canvas, draw
 from saadi.diffusion.generator import Generator, encode_prompts
@@ -49,11 +50,17 @@ class Painter:
         *embeddings, blank = encode_prompts(model, [*prompts, ""])
         return cls(config, data.split("train"), model, dict(zip(prompts, embeddings, strict=True)), blank[None])
 
-    def _draw(self, prompts: Sequence[str], seeds: Sequence[int], canvas: Canvas | None) -> NDArray[np.uint8]:
+    def _draw(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        canvas: Canvas | None,
+        starts: NDArray[np.uint8] | None,
+    ) -> NDArray[np.uint8]:
         for prompt in {prompt for prompt in prompts if prompt not in self.known}:
             self.known[prompt] = encode_prompts(self.model, [prompt])[0]
         embeddings = torch.stack([self.known[prompt] for prompt in prompts])
-        return np.stack(list(draw(self.model, embeddings, self.blank, seeds, self.config.sampling, canvas)))
+        return np.stack(list(draw(self.model, embeddings, self.blank, seeds, self.config.sampling, canvas, starts)))
 
     def paint(self, samples: Sequence[Sample]) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         """The images [N, S, S, 3] of some samples and, from an inpainting model, the id maps [N, S, S] asked for.
@@ -62,12 +69,13 @@ class Painter:
         one condition differ in the last pass alone.
         """
         names, seeds = self.train.space.names, [sample.seed for sample in samples]
+        edits, conditions = self.config.sampling.strength < 1, [sample.condition for sample in samples]
         if not self.model.inpaints:
-            return self._draw(
-                [prompt_of(self.config, sample.condition.labels) for sample in samples], seeds, None
-            ), None
-        layouts = [layout_of(self.config, self.train, sample.condition, self.model.cell) for sample in samples]
-        images = np.stack([self.train.images[sample.condition.place[0]] for sample in samples])
+            starts = starts_of(self.train, conditions, [None] * len(samples)) if edits else None
+            return self._draw([prompt_of(self.config, one.labels) for one in conditions], seeds, None, starts), None
+        layouts = [layout_of(self.config, self.train, one, self.model.cell) for one in conditions]
+        images = np.stack([self.train.images[one.place[0]] for one in conditions])
+        starts = starts_of(self.train, conditions, layouts) if edits else None
         for number in range(max(len(layout.passes) for layout in layouts)):
             rows = [row for row, layout in enumerate(layouts) if number < len(layout.passes)]
             passes = [layouts[row].passes[number] for row in rows]
@@ -78,7 +86,9 @@ class Painter:
             ]
             parts = ([getattr(one, name) for one in passes] for name in ("object", "region", "alpha"))
             canvas = Canvas(images[rows], *(np.stack(part) for part in parts))
-            images[rows] = self._draw([prompt_of(self.config, [names[one.label]]) for one in passes], noise, canvas)
+            prompts = [prompt_of(self.config, [names[one.label]]) for one in passes]
+            begin = None if starts is None else (images if number else starts)[rows]
+            images[rows] = self._draw(prompts, noise, canvas, begin)
         return images, np.stack([layout.target for layout in layouts])
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from saadi.data import Dataset
 from saadi.data.conditions import layout_of
+from saadi.data.starts import paste
 from saadi.diffusion.drawing import decode_latents, encode_images
 from saadi.diffusion.painting import save_png
 from saadi.diffusion.stages import model_at
@@ -20,30 +20,18 @@ from saadi.store import Run
 from saadi.training import Progress
 
 Images = NDArray[np.uint8]
-EDGE = 0.7
-"""Sigma of the pasted object's soft edge, pixels."""
 
 
-def paste(run: Run, train: Dataset, condition: Condition) -> tuple[Images, Images]:
-    """The donor's object, pixels and all, where the condition's layout has it: image [S, S, 3] and ids [S, S].
+def pasted(run: Run, train: Dataset, condition: Condition) -> tuple[Images, Images]:
+    """The donor's object where the condition's layout has it: image [S, S, 3] and ids [S, S].
 
-    Nothing is painted over, so the frame's own things stay where they are not covered (Ghiasi et al.,
-    arXiv:2012.07177). Where nothing is moved it is the frame as it is.
+    The frame's own things stay where they are not covered. Where nothing is moved it is the frame as it is.
     """
     assert train.masks is not None
-    row, source = condition.place
-    image, ids = np.asarray(train.images[row]), np.asarray(train.masks[row])
+    row, donor = condition.place
     layout = layout_of(run.config, train, condition, 1)
-    if layout.move is None:
-        return image, ids
-    donor = np.asarray(train.images[source], np.float32)
-    turn, shift = layout.move[:, :2], layout.move[:, 2]
-    pixels = np.stack(
-        [ndimage.affine_transform(donor[..., k], turn, shift, order=1, mode="nearest") for k in range(3)], -1
-    )
-    soft = ndimage.gaussian_filter(layout.pasted.astype(np.float32), EDGE)[..., None]
-    made = np.clip(image + soft * (pixels - image) + 0.5, 0, 255).astype(np.uint8)
-    return made, np.where(layout.pasted, layout.target, ids).astype(np.uint8)
+    image = paste(np.asarray(train.images[row]), np.asarray(train.images[donor]), layout)
+    return image, np.where(layout.pasted, layout.target, np.asarray(train.masks[row])).astype(np.uint8)
 
 
 def _arm(
@@ -71,7 +59,7 @@ def _arm(
 
 def copy_paste(run: Run, train: Dataset, conditions: Sequence[Condition]) -> Arm:
     """The rival to beat: real objects at the placements that the synthetic sets have."""
-    return _arm(run, "copy-paste", conditions, ["data"], lambda: [paste(run, train, one) for one in conditions])
+    return _arm(run, "copy-paste", conditions, ["data"], lambda: [pasted(run, train, one) for one in conditions])
 
 
 def reconstructed(run: Run, train: Dataset, conditions: Sequence[Condition]) -> Arm:
