@@ -2,69 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from saadi.imageconfig import Count, DataConfig, Fraction, LayoutConfig, Part, Positive
 from saadi.records import Task
 
-Count = Annotated[int, Field(ge=1)]
-Drawn = Annotated[int, Field(ge=1, le=1_000_000)]  # a slip of the finger must not fill the memory
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
 LABEL = "{label}"
 """What stands for the class name in `base.prompt`."""
-
-
-class Part(BaseModel):
-    """A section of the configuration."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
-
-
-class PhantomConfig(Part):
-    """The built-in renderer as a data set."""
-
-    train: Drawn = Field(400, description="training images in all, shared out by the long tail")
-    val: Drawn = Field(320, description="validation images, balanced, from other patients")
-    test: Drawn = Field(1600, description="test images, balanced, from patients seen nowhere else")
-    patients: tuple[Drawn, Drawn, Drawn] = Field((12, 8, 20), description="patients in train, val and test")
-    tail: Positive = Field(0.15, le=1.0, description="rarest class as a share of the most frequent one")
-    oracle: int = Field(0, ge=0, le=1_000_000, description="images, a patient each, for the judge; 0: it has train's")
-
-
-class DataConfig(Part):
-    """Where the labelled images come from."""
-
-    source: Literal["phantom", "table", "folders", "set"] = Field(
-        "table",
-        description="phantom: rendered; table: images + labels.csv; folders: one folder per class; set: a public one",
-    )
-    path: Path | None = Field(None, description="the data folder (table, folders, set)")
-    set: str | None = Field(None, description="set only: its name, or name/view, as `saadi datasets` lists them")
-    every: Count = Field(1, description="set only: every n-th frame of a video or patient")
-    leave_out: tuple[str, ...] = Field(
-        (), description="set only: classes left out; of masks their pixels are ignored, of one class an image, it"
-    )
-    groups: str | None = Field(
-        None,
-        description="folders: a CSV (file,group[,split]) or a regular expression whose first group is the patient; "
-        "set: such an expression, for sets that name no patient",
-    )
-    size: int = Field(64, ge=32, le=2048, multiple_of=8, description="side of the square images, pixels")
-    square: Literal["pad", "crop"] = Field("pad", description="how an image becomes square: the same for all images")
-    val: tuple[str, ...] = Field(
-        (),
-        description="groups (quote numbers) that are val in place of the table's, which go to train; none: as it says",
-    )
-    test: tuple[str, ...] = Field(
-        (), description="groups that are test in place of the table's, which go to train; none: as it says"
-    )
-    licence: str | None = Field(
-        None, description="of the images; what is made from them inherits it. None: a public set's own, else unknown"
-    )
-    phantom: PhantomConfig = PhantomConfig()
 
 
 class ComputeConfig(Part):
@@ -113,33 +59,6 @@ class BaseConfig(Part):
         return prompt
 
 
-class LayoutConfig(Part):
-    """Inpainting: where a synthetic frame is to show what. Lengths are shares of the image's side."""
-
-    rim: tuple[Positive, Positive] = Field(
-        (0.03, 0.12), description="how far the blank region reaches beyond an object, at least and at most"
-    )
-    feather: float = Field(0.025, ge=0.0, description="width of the blend from old pixels to new ones, within the rim")
-    decoys: Fraction = Field(0.5, description="how often a place where nothing is asked for is painted anew, too")
-    moved: Fraction = Field(
-        0.75, description="share of layouts with an object of another group moved onto the frame; 0: only its own"
-    )
-    shift: Fraction = Field(0.15, description="how far an object is moved, at most")
-    scale: float = Field(1.25, ge=1.0, description="how many times larger or smaller it becomes, at most")
-    turn: float = Field(20.0, ge=0.0, le=180.0, description="how far it is turned, degrees, at most")
-    things: tuple[str, ...] = Field(
-        (), description="classes that may be moved, and are replaced where another is; none named: all but background"
-    )
-    outside: Fraction = Field(0.1, description="weight of the denoising error outside the region; 1 inside")
-
-    @field_validator("rim")
-    @classmethod
-    def _least_first(cls, rim: tuple[float, float]) -> tuple[float, float]:
-        if rim[0] > rim[1]:
-            raise ValueError("the least comes first, then the most")
-        return rim
-
-
 class SamplingConfig(Part):
     """How images are drawn, in every stage."""
 
@@ -165,8 +84,15 @@ class ClassifierConfig(Part):
     lr: Positive = Field(3e-3, description="peak learning rate; one cycle")
     weight_decay: float = Field(0.05, ge=0.0)
     balance: Fraction = Field(0.5, description="0: classes as frequent as in the data; 1: equally frequent")
-    augment: Literal["full", "mirror"] = Field(
-        "full", description="mirror: images left to right at random; full: turned, zoomed, shifted and recoloured, too"
+    augment: Literal["full", "mirror", "randaugment"] = Field(
+        "full",
+        description="mirror: images left to right at random; full: turned, zoomed, shifted and recoloured, too; "
+        "randaugment: mirrored, and two of fourteen operations (arXiv:1909.13719), not of segmentation",
+    )
+    mix: Literal["none", "mixup", "cutmix"] = Field(
+        "none",
+        description="images of a batch blended (arXiv:1710.09412) or cut into each other (arXiv:1905.04899), and their "
+        "labels with them; of classification only",
     )
 
 
@@ -181,7 +107,9 @@ class CriticConfig(Part):
 
     classifier: ClassifierConfig = ClassifierConfig()
     folds: int = Field(3, ge=2, description="shares of the training groups; a member has not seen one of them")
-    copies: Count = Field(1, description="members without each share, of seeds of their own; their mean logits judge")
+    copies: Count = Field(
+        1, description="members without each share, from seeds of their own; the mean of their logits judges"
+    )
     judge: JudgeConfig = JudgeConfig()
 
 
@@ -199,7 +127,9 @@ class PreferenceConfig(Part):
     )
     candidates: int = Field(24, ge=2, description="samples a class and round, at first")
     max_candidates: int = Field(48, ge=2, description="samples a class and round, where winners are few")
-    draws: int = Field(4, ge=2, description="samples of one condition, to be paired, where a class has many conditions")
+    draws: int = Field(
+        4, ge=2, description="samples of one condition, among which pairs are made, where a class has many conditions"
+    )
     pairs: Count = Field(16, description="pairs a class and round, at most")
     rare_power: float = Field(
         0.0, ge=0.0, description="a class may have (n_max / n)^this times as many, of its n training images; 0: no more"
@@ -208,7 +138,7 @@ class PreferenceConfig(Part):
     margin: float = Field(
         0.5,
         ge=0.0,
-        description="least difference of scores in a pair: of the criterion's values; with penalties, ranks",
+        description="least difference of scores within a pair: of the criterion's values; with penalties, of ranks",
     )
     held_out: Fraction = Field(0.2, gt=0.0, description="share of the pairs kept for watching, never trained on")
 
@@ -259,9 +189,13 @@ class EvaluationConfig(Part):
     seeds: Count = Field(3, description="trainings of each arm")
     synthetic: Count = Field(320, description="synthetic images in each arm that has any, balanced over the classes")
     drawn: Count = Field(
-        2, description="images drawn of an aligned model for each that is used, besides its rounds' candidates; the "
-        "critic picks; 1: all are used, and no candidates",
-    )  # fmt: skip
+        2,
+        description="images drawn of an aligned model for each that is used: the critic picks, the rounds' candidates "
+        "included; 1: all are used, and nothing else",
+    )
+    rivals: tuple[Literal["randaugment", "mixup", "cutmix"], ...] = Field(
+        (), description="further ways of training on real images alone, each an arm; not of segmentation"
+    )
     mixing: tuple[Fraction, ...] = Field((0.25, 0.5), min_length=1, description="shares of a batch; chosen on val")
     bootstrap: Count = Field(2000, description="resamples behind every interval")
 

@@ -113,7 +113,7 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
     known, theirs = [*pools[0], *unaligned.samples], ["round-1/samples", "evaluation/sets/unaligned"]
     trained = Sampler(run, data.space, [winners], 1)
     arms = [
-        *real_arms(config.evaluation.classifier, dense=segments),
+        *real_arms(config.evaluation.classifier, config.evaluation.rivals, dense=segments),
         *rivals,
         unaligned,
         arm("rejection", sets[0], drawn_by(len(rounds)) + several, pool=known, inputs=theirs, noise="set-rejection"),

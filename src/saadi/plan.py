@@ -24,6 +24,7 @@ from saadi.diffusion.footprint import encoded_bytes, read_footprint
 from saadi.diffusion.generator import encode_prompts
 from saadi.diffusion.lessons import LAYOUTS
 from saadi.diffusion.stages import open_start, start_folder, tunes_all
+from saadi.evaluation.arms import real_arms
 from saadi.runtime import device_of, precision_of, prepare_runtime
 from saadi.workers import crew_size
 
@@ -101,10 +102,11 @@ def _images_drawn(config: RunConfig, classes: int, candidates: int) -> int:
 
 
 def _trainings(config: RunConfig) -> int:
-    """Downstream trainings: two arms without synthetic images, the others with every share."""
+    """Downstream trainings: arms of real images once, those with synthetic ones with every share."""
     evaluation = config.evaluation
     arms = config.rounds + 3 + (evaluation.drawn > 1) + 2 * TASKS[config.task].dense
-    return evaluation.seeds * (2 + len(evaluation.mixing) * arms)
+    plain = len(real_arms(evaluation.classifier, evaluation.rivals, dense=TASKS[config.task].dense))
+    return evaluation.seeds * (plain + len(evaluation.mixing) * arms)
 
 
 def _parameters(folder: Path) -> int:

@@ -52,6 +52,7 @@ def preflight(config: RunConfig, folder: Path) -> None:
         where = next(key for key, name in models.items() if name == model)
         _check_network(f"{where}.model", model, config.data.size, dense=TASKS[config.task].dense)
     _check_gradients(config)
+    _check_variations(config)
     _check_judge(models)
     _check_mixing(config)
     if (folder / "base" / MANIFEST).is_file():
@@ -72,6 +73,25 @@ def _check_judge(models: Mapping[str, str]) -> None:
             f"critic.judge.model: {judge} is of the critic's architecture ({critic}); "
             f"choose another, such as {'smp:FPN:resnet18' if 'unet' in critic else 'test_resnet'}"
         )
+
+
+def _check_variations(config: RunConfig) -> None:
+    """Ways of varying training images that fit the task: some move no mask along, and sets of classes do not mix."""
+    if config.task == "classification":
+        return
+    parts = {
+        "critic.classifier": config.critic.classifier,
+        "critic.judge": config.critic.judge,
+        "evaluation.classifier": config.evaluation.classifier,
+    }
+    for where, part in parts.items():
+        if part.augment == "randaugment" and TASKS[config.task].dense:
+            raise BadInput(f"{where}.augment: randaugment moves no masks along; for {config.task}: full or mirror")
+        if part.mix != "none":
+            raise BadInput(f"{where}.mix: {part.mix} is for classification; for {config.task}: none")
+    for rival in config.evaluation.rivals:
+        if rival != "randaugment" or TASKS[config.task].dense:
+            raise BadInput(f"evaluation.rivals: {rival} is not for {config.task}; leave it out")
 
 
 def _check_mixing(config: RunConfig) -> None:

@@ -172,6 +172,9 @@ def test_presence_runs_too(saadi: Command, tmp_path: Path) -> None:
         ("critic.judge.model=pretext-unet", ("critic.judge.model", "smp:FPN:resnet18")),
         ("layouts.things=[hok]", ("layouts.things", "hok", "hook")),
         ("layouts.rim=[0.2, 0.1]", ("layouts.rim",)),
+        ("evaluation.classifier.augment=randaugment", ("evaluation.classifier.augment", "full or mirror")),
+        ("critic.judge.mix=cutmix", ("critic.judge.mix", "is for classification")),
+        ("evaluation.rivals=[randaugment]", ("evaluation.rivals", "randaugment", "leave it out")),
         ("data.source=folders", ("data.source", "folders")),
     ],
 )

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from saadi.config import PhantomConfig
 from saadi.data.audit import nearest, normalise
 from saadi.data.folders import MIN_GROUPS, split_groups
 from saadi.data.images import to_square
 from saadi.data.masks import square_mask
 from saadi.data.phantom import LEAST, long_tail, phantom_frames
+from saadi.imageconfig import PhantomConfig
 from saadi.records import IGNORE
 
 SETTINGS = settings(max_examples=40, deadline=None, derandomize=True)

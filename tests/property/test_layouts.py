@@ -8,8 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from saadi.config import LayoutConfig
 from saadi.data.layouts import Layout, make_layout, moved, to_cells, whole_object
+from saadi.imageconfig import LayoutConfig
 from saadi.records import IGNORE
 
 SIZE, CELL = 32, 2

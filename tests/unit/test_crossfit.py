@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from saadi.config import ClassifierConfig, CriticConfig, DataConfig, PhantomConfig, PreferenceConfig, RunConfig
+from saadi.config import ClassifierConfig, CriticConfig, PreferenceConfig, RunConfig
 from saadi.critics.crossfit import CrossFitted, deal_folds, fit_member, fit_temperature
 from saadi.critics.downstream import Labelled, Network
 from saadi.critics.judging import Critic
@@ -22,6 +22,7 @@ from saadi.data import Dataset
 from saadi.errors import Interrupted
 from saadi.evaluation.metrics import balanced_accuracy, confusion
 from saadi.features import Embedder
+from saadi.imageconfig import DataConfig, PhantomConfig
 from saadi.preferences import critic_loss, influence, mean_gradient, presence_loss
 from saadi.records import IGNORE, Condition, Frame, LabelSpace
 from saadi.store import Run

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from saadi.config import DataConfig
 from saadi.data.audit import audit
 from saadi.data.folders import scan_folders, split_groups
 from saadi.data.load import list_frames
 from saadi.errors import BadInput
+from saadi.imageconfig import DataConfig
 from saadi.records import Frame, Task
 
 PATTERN = r"(P\d+)_"

@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from saadi.config import DataConfig, PhantomConfig
 from saadi.data.audit import Audit, audit, nearest, normalise, render_audit
 from saadi.data.load import load_dataset
 from saadi.errors import BadInput
+from saadi.imageconfig import DataConfig, PhantomConfig
 from saadi.records import Task
 
 TASK: Task = "classification"

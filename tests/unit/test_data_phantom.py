@@ -8,9 +8,9 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from saadi.config import PhantomConfig
 from saadi.data.phantom import SPACE, fresh_images, long_tail, make_phantom, oracle_images, phantom_frames
 from saadi.errors import BadInput
+from saadi.imageconfig import PhantomConfig
 from saadi.records import LabelSpace, Task
 
 SMALL = PhantomConfig(train=40, val=16, test=24, patients=(6, 2, 3))

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from segmented import edit, write
 
-from saadi.config import DataConfig
 from saadi.data.audit import audit
 from saadi.data.load import list_frames, load_dataset
 from saadi.errors import BadInput
+from saadi.imageconfig import DataConfig
 from saadi.records import Frame, Task
 
 TASK: Task = "presence"

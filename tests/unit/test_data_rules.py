@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from segmented import write
 
-from saadi.config import DataConfig, PhantomConfig
 from saadi.data.audit import audit
 from saadi.data.load import list_frames, load_dataset, scan_source
 from saadi.data.rules import class_warnings, duplicates, group_problems, training_problems
 from saadi.errors import BadInput
+from saadi.imageconfig import DataConfig, PhantomConfig
 from saadi.records import Frame, LabelSpace, Split, Task
 
 SPACE = LabelSpace(("hook", "clip"))

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 from segmented import HEIGHT, WIDTH, edit, repaint, values, write
 
-from saadi.config import DataConfig
 from saadi.data.audit import audit, render_audit
 from saadi.data.load import list_frames, load_dataset
 from saadi.errors import BadInput
+from saadi.imageconfig import DataConfig
 from saadi.records import IGNORE, Frame, Task
 
 TASK: Task = "segmentation"

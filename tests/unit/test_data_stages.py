@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from saadi.config import DataConfig, PhantomConfig, RunConfig
+from saadi.config import RunConfig
 from saadi.data import stages
 from saadi.data.stages import PHANTOM_CODE, phantom_code, prepare_data, read_data
 from saadi.errors import BadInput
+from saadi.imageconfig import DataConfig, PhantomConfig
 from saadi.store import Run
 
 SOURCE = Path(stages.__file__).parents[1]

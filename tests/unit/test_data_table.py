@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from saadi.config import DataConfig
 from saadi.data.load import scan_source
 from saadi.data.table import scan_table
 from saadi.errors import BadInput
+from saadi.imageconfig import DataConfig
 from saadi.records import Frame
 
 HEADER = "file,label,group,split"

@@ -14,13 +14,13 @@ import pytest
 from conftest import Command
 from sets_on_disk import BUILDERS, frame, mask, stripes
 
-from saadi.config import DataConfig
 from saadi.configfile import load_config
 from saadi.data.load import load_dataset, scan_source
 from saadi.data.sets.catalogue import SETS, describe, find_view
 from saadi.data.sets.declare import number
 from saadi.data.sets.leaks import leak_warnings, shared_videos
 from saadi.errors import BadInput
+from saadi.imageconfig import DataConfig
 from saadi.records import IGNORE, SPLITS, Frame, Split, Task
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -11,13 +11,13 @@ import sets_on_disk as disk
 from numpy.typing import NDArray
 from PIL import Image
 
-from saadi.config import DataConfig
 from saadi.data.images import cut
 from saadi.data.load import scan_source
 from saadi.data.masks import open_mask
 from saadi.data.sets.catalogue import find_view
 from saadi.data.sets.openers import grey, rgb
 from saadi.errors import BadInput
+from saadi.imageconfig import DataConfig
 from saadi.records import IGNORE, Task
 
 

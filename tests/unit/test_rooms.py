@@ -13,8 +13,9 @@ import saadi
 SOURCE = Path(saadi.__file__).parent
 FLOORS = (
     # Metrics are pure functions of arrays: what critics are trained and calibrated by, they are measured by, too.
-    "errors seeds records config configfile reference files manifests team caches shares training progress runtime "
-    "store preferences pairing penalties exchange workers evaluation.metrics evaluation.maps evaluation.presence",
+    "errors seeds records imageconfig config configfile reference files manifests team caches shares training progress "
+    "runtime store preferences pairing penalties exchange workers evaluation.metrics evaluation.maps "
+    "evaluation.presence",
     "worlds",
     "foundation data",
     "diffusion",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from saadi.config import ClassifierConfig, LayoutConfig, PhantomConfig, RunConfig
+from saadi.config import ClassifierConfig, RunConfig
 from saadi.critics.downstream import Labelled, train_network
 from saadi.critics.tasks import TASKS
 from saadi.data import Dataset
@@ -18,6 +18,7 @@ from saadi.data.phantom import make_phantom
 from saadi.diffusion.drawing import decode_latents, encode_images
 from saadi.diffusion.generator import load_generator
 from saadi.foundation import foundation_folder
+from saadi.imageconfig import LayoutConfig, PhantomConfig
 
 PROBE = ClassifierConfig(model="small-unet", steps=240, batch=16, lr=3e-3, balance=0.0)
 TRAIN, TEST = 160, 80

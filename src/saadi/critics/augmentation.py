@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torchvision.transforms import v2
 
 Augmented = tuple[Tensor, Tensor | None]
 
@@ -47,8 +49,39 @@ def augment(x: Tensor, generator: torch.Generator, maps: Tensor | None = None) -
     return (moved(x, "bilinear") * gain + bias).clamp(0, 1), maps
 
 
+@contextmanager
+def _drawing_from(generator: torch.Generator) -> Iterator[None]:
+    """Torchvision's transforms draw from torch's own state: lent a seed of `generator`, then as it was."""
+    key = int(torch.randint(2**62, (), generator=generator))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key)
+        yield
+
+
+def randaugment(x: Tensor, generator: torch.Generator, maps: Tensor | None = None) -> Augmented:
+    """Mirrored at random, then two operations of RandAugment (Cubuk et al., arXiv:1909.13719) at its usual strength on
+    each image of x [N, 3, S, S]. It moves no `maps`: raises `ValueError` for them."""
+    if maps is not None:
+        raise ValueError("RandAugment does not move maps along")
+    x, _ = mirror(x, generator)
+    operations = v2.RandAugment()
+    with _drawing_from(generator):
+        varied = [operations(image) for image in (x * 255 + 0.5).to(torch.uint8)]
+    return torch.stack(varied).float() / 255, None
+
+
+def mix(kind: str, x: Tensor, labels: Tensor, classes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Images x [N, 3, S, S] and `labels` [N] mixed within the batch: `mixup` (Zhang et al., arXiv:1710.09412, alpha
+    0.2) or `cutmix` (Yun et al., arXiv:1905.04899). Labels become shares of the classes [N, C]."""
+    mixes = {"mixup": v2.MixUp(alpha=0.2, num_classes=classes), "cutmix": v2.CutMix(num_classes=classes)}
+    with _drawing_from(generator):
+        mixed: tuple[Tensor, Tensor] = mixes[kind](x, labels)
+    return mixed
+
+
 AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator, Tensor | None], Augmented]] = {
     "full": augment,
     "mirror": mirror,
+    "randaugment": randaugment,
 }
 """By the name that the configuration uses."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from saadi.config import ClassifierConfig
 from saadi.critics.architectures import architecture, penultimate
-from saadi.critics.augmentation import AUGMENTATIONS
+from saadi.critics.augmentation import AUGMENTATIONS, mix
 from saadi.critics.tasks import Downstream, Logits, Targets
 from saadi.diffusion.base import sampling_probabilities
 from saadi.evaluation.metrics import mean_score, point
@@ -141,8 +141,11 @@ def train_network(
             targets = np.concatenate([targets, synthetic.targets[extra]])
         wanted = torch.from_numpy(targets)
         x, maps = augment(_tensor(images), torch_rng(seed, "augment", step), wanted if task.dense else None)
+        wanted = wanted if maps is None else maps
+        if config.mix != "none":
+            x, wanted = mix(config.mix, x, wanted, classes, torch_rng(seed, "mix", step))
         logits = net((x.to(device) - mean) / std)
-        return task.loss(logits, (wanted if maps is None else maps).to(device))
+        return task.loss(logits, wanted.to(device))
 
     net.train()
     recipe = Recipe(

@@ -62,7 +62,7 @@ class Downstream:
 
 
 def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of logits [N, C] on class ids [N], with label smoothing."""
+    """Cross-entropy of logits [N, C] on class ids [N], or shares of classes [N, C], with label smoothing."""
     return functional.cross_entropy(logits, labels, label_smoothing=SMOOTHING)
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from saadi.config import DataConfig
 from saadi.data.classes import ClassTable
 from saadi.data.images import is_turned
 from saadi.data.masks import MOSTLY, NEAREST, Mask, between, open_mask, other_size, shown, square_mask, unknown_values
+from saadi.imageconfig import DataConfig
 from saadi.records import IGNORE, SPLITS, Frame
 
 

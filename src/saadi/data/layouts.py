@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from saadi.config import LayoutConfig
+from saadi.imageconfig import LayoutConfig
 from saadi.records import IGNORE
 
 Mask = NDArray[np.bool_]

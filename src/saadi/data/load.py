@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from saadi.config import DataConfig
 from saadi.data import Dataset
 from saadi.data.folders import scan_folders
 from saadi.data.images import cut, file_digest, open_rgb, summarise, to_square
@@ -22,6 +21,7 @@ from saadi.data.rules import duplicates, group_problems, training_problems
 from saadi.data.sets.scan import scan_set
 from saadi.data.table import Scan, scan_table
 from saadi.errors import BadInput
+from saadi.imageconfig import DataConfig
 from saadi.records import Frame, LabelSpace, Split, Task
 
 WORKERS = min(8, os.cpu_count() or 1)

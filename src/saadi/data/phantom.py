@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saadi.config import PhantomConfig
 from saadi.data import Dataset
 from saadi.errors import BadInput
+from saadi.imageconfig import PhantomConfig
 from saadi.records import SPLITS, Frame, LabelSpace, Split, Task, by_label
 from saadi.seeds import numpy_rng
 from saadi.worlds.phantom import DIFFICULTY, INSTRUMENTS

@@ -31,8 +31,12 @@ class Arm:
     recipe: dict[str, str] = field(default_factory=dict)
 
 
-def real_arms(classifier: ClassifierConfig, *, dense: bool) -> list[Arm]:
-    """`real`, and what else can be had without a synthetic image.
+RIVALS = {"randaugment": {"augment": "randaugment"}, "mixup": {"mix": "mixup"}, "cutmix": {"mix": "cutmix"}}
+"""By the names of `evaluation.rivals`, how their trainings differ."""
+
+
+def real_arms(classifier: ClassifierConfig, rivals: Sequence[str] = (), *, dense: bool) -> list[Arm]:
+    """`real`, and what else can be had without a synthetic image: `rivals`, and two that are always there.
 
     The pretext world's backbone, or none where all arms start from it: the generator has seen that world, so a
     classifier that has not is at a disadvantage no synthetic image should be praised for making up. And, where the arms
@@ -42,6 +46,7 @@ def real_arms(classifier: ClassifierConfig, *, dense: bool) -> list[Arm]:
     arms = [Arm("real")]
     if classifier.augment != "full":
         arms.append(Arm("real-augmented", recipe={"augment": "full"}))
+    arms += [Arm(f"real-{name}", recipe=RIVALS[name]) for name in rivals]
     if classifier.model == f"pretext-{kind}":
         return [*arms, Arm("real-scratch", recipe={"model": f"small-{kind}"})]
     return [*arms, Arm("real-pretrained", recipe={"model": f"pretext-{kind}"})]

@@ -12,7 +12,6 @@ from diffusers import AutoencoderTiny, UNet2DConditionModel
 from diffusers.models.embeddings import get_timestep_embedding
 from numpy.typing import NDArray
 
-from saadi.config import LayoutConfig
 from saadi.data.layouts import make_layout
 from saadi.diffusion.drawing import to_clean
 from saadi.diffusion.generator import Generator, build_tiny, load_generator
@@ -21,6 +20,7 @@ from saadi.diffusion.presets import INPAINTING_CHANNELS
 from saadi.foundation import PROVENANCE, foundation_folder
 from saadi.foundation.autoencoder import HELD_OUT, linear_encoder, pca_psnr, to_signed
 from saadi.foundation.pool import TOOLS, Lesson, Pool, in_chunks, pretext_tools
+from saadi.imageconfig import LayoutConfig
 from saadi.seeds import numpy_rng
 from saadi.training import Progress
 from saadi.worlds.pretext import pretext_prompt

@@ -14,6 +14,12 @@ ARMS = {
         "real, augmented",
         "Real images alone, turned, zoomed and recoloured without end as well as mirrored: what augmentation can do.",
     ),
+    "real-randaugment": (
+        "real, RandAugment",
+        "Real images alone, varied by RandAugment: a strong recipe without images.",
+    ),
+    "real-mixup": ("real, mixup", "Real images alone, blended with each other: a strong recipe without images."),
+    "real-cutmix": ("real, CutMix", "Real images alone, cut into each other: a strong recipe without images."),
     "real-pretrained": (
         "real, pretrained",
         "Control: real images alone; the classifier first learned from the scenes the diffusion model started from.",

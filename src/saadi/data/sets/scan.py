@@ -12,7 +12,6 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from saadi.config import DataConfig
 from saadi.data.classes import ClassTable
 from saadi.data.folders import MIN_GROUPS, groups_from_pattern, split_groups
 from saadi.data.masks import open_mask, shown, unknown_values
@@ -20,6 +19,7 @@ from saadi.data.sets.catalogue import find_view
 from saadi.data.sets.declare import Found, SurgicalSet, View, number, without
 from saadi.data.table import Scan, check_folder
 from saadi.errors import BadInput
+from saadi.imageconfig import DataConfig
 from saadi.records import SPLITS, Frame, LabelSpace, Split, Task
 from saadi.seeds import numpy_rng
 
