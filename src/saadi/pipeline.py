@@ -20,6 +20,7 @@ from saadi.diffusion.stages import train_base
 from saadi.evaluation.arms import Arm, final_set, real_arms, unpicked
 from saadi.evaluation.choices import is_over, shares_of
 from saadi.evaluation.images import measure_images
+from saadi.evaluation.membership import audit_membership
 from saadi.evaluation.results import write_results
 from saadi.evaluation.rivals import copy_paste, reconstructed
 from saadi.evaluation.trainings import train_arms
@@ -125,4 +126,5 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
     seeds = range(config.evaluation.seeds)
     train_arms(run, [(one, share, seed) for seed in seeds for one in arms for share in shares_of(run, one)])
     measure_images(run, data, [one for one in arms if one.samples], critic)
+    audit_membership(run, data, adapters)
     return data, arms

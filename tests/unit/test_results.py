@@ -66,6 +66,10 @@ def prepare(run: Run, data: Dataset) -> None:
     synthetic = {arm.name: {"n": 4, "kid": 0.1, "memorised": 0.05} for arm in ARMS if arm.samples}
     facts = {"synthetic": synthetic, "yardstick": "fresh images", "memorised_fresh": 0.05, "judge_gain": None}
     run.stage("evaluation/images", text("images.json", facts))
+    run.stage(
+        "evaluation/membership",
+        text("membership.json", {"against": "others", "base": {"auc": 0.6, "ci95": [0.5, 0.7]}}),
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ from saadi.data.conditions import requests_of
 from saadi.data.phantom import fresh_images
 from saadi.diffusion.painting import read_images, read_masks, save_png
 from saadi.evaluation.arms import Arm
+from saadi.evaluation.audits import probe
 from saadi.evaluation.fidelity import cosine_kid, precision_recall_coverage
 from saadi.evaluation.memorisation import memorised_by_class, memorised_share
 from saadi.evaluation.metrics import ratio
@@ -88,7 +89,8 @@ def measure_images(run: Run, data: Dataset, arms: Sequence[Arm], critic: Critic)
 
     def make(folder: Path, progress: Progress) -> None:
         eyes, classes = critic.embedder, len(data.space.asked)
-        train, mirrored, real = critic.features, critic.mirrored, eyes.embed(data.split("val").images)
+        train, mirrored, val = critic.features, critic.mirrored, data.split("val")
+        real, groups = eyes.embed(val.images), val.groups
         fresh, fresh_labels, description = yardstick(run.config, data, critic)
         fresh_distance = nearest_mirrored(fresh, train, mirrored).distance
 
@@ -116,6 +118,7 @@ def measure_images(run: Run, data: Dataset, arms: Sequence[Arm], critic: Critic)
                 "precision": fidelity.precision,
                 "recall": fidelity.recall,
                 "coverage": fidelity.coverage,
+                "told_apart": probe(real, features, groups),
                 # Some classes are more uniform than others: over all at once, they alone would set the threshold.
                 "memorised": float(np.nanmean(by_class)),
                 "memorised_by_class": _named(data, by_class),

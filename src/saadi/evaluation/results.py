@@ -129,6 +129,7 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
     unit = "patient" if boot.unit == "group" and config.data.source == "phantom" else boot.unit
     manifests = read_manifests(run.folder)
     images = json.loads((run.path("evaluation/images") / "images.json").read_text(encoding="utf-8"))
+    membership = json.loads((run.path("evaluation/membership") / "membership.json").read_text(encoding="utf-8"))
     critic = json.loads((run.path("critic") / "critic.json").read_text(encoding="utf-8"))
     groups = {part: sorted({f.group for f in data.frames if f.split == part}) for part in ("train", "val", "test")}
     steps = config.evaluation.classifier.steps
@@ -163,6 +164,7 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
         "features": features.NAME,
         "memorisation_yardstick": images["yardstick"],
         "memorised_fresh": images["memorised_fresh"],
+        "membership": membership,
         "val_choices": choices,
         "critic": {key: value for key, value in critic.items() if key != "fold_of_group"},
         "seconds": _seconds(manifests),
