@@ -193,8 +193,10 @@ class EvaluationConfig(Part):
         description="images drawn of an aligned model for each that is used: the critic picks, the rounds' candidates "
         "included; 1: all are used, and nothing else",
     )
-    rivals: tuple[Literal["randaugment", "mixup", "cutmix"], ...] = Field(
-        (), description="further ways of training on real images alone, each an arm; not of segmentation"
+    rivals: tuple[Literal["randaugment", "mixup", "cutmix", "feedback"], ...] = Field(
+        (),
+        description="further arms: three strong ways of training on real images alone; unaligned images for which the "
+        "critic leads the sampler (feedback, arXiv:2310.00158). Not of segmentation",
     )
     mixing: tuple[Fraction, ...] = Field((0.25, 0.5), min_length=1, description="shares of a batch; chosen on val")
     bootstrap: Count = Field(2000, description="resamples behind every interval")

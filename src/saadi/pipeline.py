@@ -19,6 +19,7 @@ from saadi.diffusion.painting import Sampler
 from saadi.diffusion.stages import train_base
 from saadi.evaluation.arms import Arm, final_set, real_arms, unpicked
 from saadi.evaluation.choices import is_over, shares_of
+from saadi.evaluation.feedback import LedSampler
 from saadi.evaluation.images import measure_images
 from saadi.evaluation.membership import audit_membership
 from saadi.evaluation.results import write_results
@@ -111,6 +112,8 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
     if segments:  # the rival that pastes real objects where the sets have theirs, and the autoencoder's own mark
         train, places = data.split("train"), [sample.condition for sample in unaligned.samples]
         rivals = [copy_paste(run, train, places), reconstructed(run, train, places)]
+    if "feedback" in config.evaluation.rivals:  # the rival that asks the critic at each step of the sampler
+        rivals.append(arm("feedback", LedSampler(run, data.space, [], 0), size, inputs=["critic"]))
     known, theirs = [*pools[0], *unaligned.samples], ["round-1/samples", "evaluation/sets/unaligned"]
     trained = Sampler(run, data.space, [winners], 1)
     arms = [

@@ -77,6 +77,9 @@ def _check_judge(models: Mapping[str, str]) -> None:
 
 def _check_variations(config: RunConfig) -> None:
     """Ways of varying training images that fit the task: some move no mask along, and sets of classes do not mix."""
+    rivals = config.evaluation.rivals
+    if "feedback" in rivals and config.sampling.solver != "dpm++":
+        raise BadInput(f"evaluation.rivals: feedback needs sampling.solver dpm++, not {config.sampling.solver}")
     if config.task == "classification":
         return
     parts = {
@@ -89,7 +92,7 @@ def _check_variations(config: RunConfig) -> None:
             raise BadInput(f"{where}.augment: randaugment moves no masks along; for {config.task}: full or mirror")
         if part.mix != "none":
             raise BadInput(f"{where}.mix: {part.mix} is for classification; for {config.task}: none")
-    for rival in config.evaluation.rivals:
+    for rival in rivals:
         if rival != "randaugment" or TASKS[config.task].dense:
             raise BadInput(f"evaluation.rivals: {rival} is not for {config.task}; leave it out")
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from diffusers import DDIMScheduler, DiffusionPipeline, DPMSolverMultistepScheduler
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate, max_pool2d
@@ -101,6 +101,23 @@ def solver(generator: Generator, name: str) -> DDIMScheduler | DPMSolverMultiste
     )
 
 
+Feedback = Callable[[Tensor, float, slice], Tensor]
+"""What a step's latents [N, C, h, w] are moved by: from the clean latents that the model expects [N, C, h, w], how much
+noise is left (its sigma, 0 .. 1), and the rows that these are."""
+
+
+def _moving(generator: Generator, feedback: Feedback, rows: slice) -> Callable[..., dict[str, Tensor]]:
+    """A pipeline's callback: of DPM-Solver++, which keeps what it expects of the clean latents."""
+
+    def moved(pipe: DiffusionPipeline, step: int, timestep: Tensor, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        left = float((1 - generator.schedule.signal(timestep.cpu()[None])).sqrt())
+        latents = values["latents"]
+        shift = feedback(pipe.scheduler.model_outputs[-1], left, rows)
+        return {"latents": latents + shift.to(latents.device, latents.dtype)}
+
+    return moved
+
+
 def draw(
     generator: Generator,
     embeddings: Tensor,
@@ -109,13 +126,15 @@ def draw(
     config: SamplingConfig,
     canvas: Canvas | None = None,
     starts: NDArray[np.uint8] | None = None,
+    feedback: Feedback | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield one image [S, S, 3] uint8 for each of `embeddings` [N, T, D], its noise decided by its own seed.
 
     `blank` [1, T, D] is the empty prompt for guidance. Images are made in micro-batches of `config.batch`, from the
     first on, by the stock pipeline; an image depends on its micro-batch in the last bit only. An inpainting model needs
     a `canvas` of N frames; pixels outside the regions come back as they were. With a `strength` below 1 images start
-    from `starts` [N, S, S, 3], noised to that share of the schedule.
+    from `starts` [N, S, S, 3], noised to that share of the schedule. `feedback` moves the latents after each step of
+    `dpm++`.
     """
     edits = config.strength < 1
     pipe = generator.pipeline(edits=edits)
@@ -128,6 +147,8 @@ def draw(
             assert starts is not None
             told |= {"image": torch.from_numpy(starts[part]).permute(0, 3, 1, 2).float() / 255}
             told |= {"strength": config.strength}
+        if feedback is not None:
+            told |= {"callback_on_step_end": _moving(generator, feedback, part)}
         with evaluating(generator.vae, generator.unet):  # ends before the yield: the caller may want gradients
             result = pipe(
                 prompt_embeds=embeddings[part],

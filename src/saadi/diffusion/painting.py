@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from saadi.data.conditions import layout_of
 from saadi.data.stages import read_data
 from saadi.data.starts import starts_of
 from saadi.diffusion.base import prompt_table
-from saadi.diffusion.drawing import Canvas, draw
+from saadi.diffusion.drawing import Canvas, Feedback, draw
 from saadi.diffusion.generator import Generator, encode_prompts
 from saadi.diffusion.lessons import prompt_of
 from saadi.diffusion.stages import model_at
@@ -32,13 +32,14 @@ from saadi.workers import Context
 
 @dataclass(frozen=True)
 class Painter:
-    """A model and its prompts, encoded [T, D] when first needed, and the blank one [1, T, D]."""
+    """A model and its prompts, encoded [T, D] when first needed, the blank one [1, T, D], and what leads it, if any."""
 
     config: RunConfig
     train: Dataset
     model: Generator
     known: dict[str, Tensor]
     blank: Tensor
+    feedback: Feedback | None = None
 
     @classmethod
     def open(cls, root: Path, config: RunConfig, adapters: Sequence[str]) -> Painter:
@@ -60,7 +61,8 @@ class Painter:
         for prompt in {prompt for prompt in prompts if prompt not in self.known}:
             self.known[prompt] = encode_prompts(self.model, [prompt])[0]
         embeddings = torch.stack([self.known[prompt] for prompt in prompts])
-        return np.stack(list(draw(self.model, embeddings, self.blank, seeds, self.config.sampling, canvas, starts)))
+        config = self.config.sampling
+        return np.stack(list(draw(self.model, embeddings, self.blank, seeds, config, canvas, starts, self.feedback)))
 
     def paint(self, samples: Sequence[Sample]) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         """The images [N, S, S, 3] of some samples and, from an inpainting model, the id maps [N, S, S] asked for.
@@ -96,9 +98,13 @@ def paint(context: Context, out: Path, *, adapters: list[str], samples: list[dic
     """A job: one micro-batch of samples, as `dataclasses.asdict` has them, as PNG."""
     root, config = context.root, context.config
     painter = context.keep("painter", adapters, lambda: Painter.open(root, config, adapters))
-    wanted = [to_record(values, Sample) for values in samples]
-    images, masks = painter.paint(wanted)
-    for row, sample in enumerate(wanted):
+    paint_with(painter, [to_record(values, Sample) for values in samples], out)
+
+
+def paint_with(painter: Painter, samples: Sequence[Sample], out: Path) -> None:
+    """Paint one micro-batch of samples into a folder, as PNG."""
+    images, masks = painter.paint(samples)
+    for row, sample in enumerate(samples):
         if masks is not None and sample.mask is not None:
             save_png(out / Path(sample.mask).name, masks[row])
         save_png(out / Path(sample.file).name, images[row])
@@ -107,9 +113,16 @@ def paint(context: Context, out: Path, *, adapters: list[str], samples: list[dic
 class Sampler:
     """Draws labelled images from one model into a folder, in fixed micro-batches, each image from its own seed."""
 
+    job: Callable[..., None] = staticmethod(paint)
+
     def __init__(self, run: Run, space: LabelSpace, adapters: Sequence[str], round_: int) -> None:
         self.run, self.space, self.round = run, space, round_
         self.adapters = tuple(adapters)
+
+    @property
+    def settings(self) -> list[Any]:
+        """What its images depend on, beside the configuration."""
+        return [list(self.adapters)]
 
     def draw(
         self,
@@ -134,7 +147,7 @@ class Sampler:
         chunks = [samples[start : start + size] for start in range(0, len(samples), size)]
         missing = [chunk for chunk in chunks if not all(_is_whole(self.run.folder, one) for one in chunk)]
         jobs = [
-            self.run.crew.job(paint, adapters=list(self.adapters), samples=[asdict(sample) for sample in chunk])
+            self.run.crew.job(self.job, adapters=list(self.adapters), samples=[asdict(sample) for sample in chunk])
             for chunk in missing
         ]
         for done, fetch in enumerate(jobs, len(chunks) - len(missing) + 1):

@@ -32,7 +32,7 @@ class Arm:
 
 
 RIVALS = {"randaugment": {"augment": "randaugment"}, "mixup": {"mix": "mixup"}, "cutmix": {"mix": "cutmix"}}
-"""By the names of `evaluation.rivals`, how their trainings differ."""
+"""By the names of `evaluation.rivals` that need no diffusion model, how their trainings differ."""
 
 
 def real_arms(classifier: ClassifierConfig, rivals: Sequence[str] = (), *, dense: bool) -> list[Arm]:
@@ -46,7 +46,7 @@ def real_arms(classifier: ClassifierConfig, rivals: Sequence[str] = (), *, dense
     arms = [Arm("real")]
     if classifier.augment != "full":
         arms.append(Arm("real-augmented", recipe={"augment": "full"}))
-    arms += [Arm(f"real-{name}", recipe=RIVALS[name]) for name in rivals]
+    arms += [Arm(f"real-{name}", recipe=RIVALS[name]) for name in rivals if name in RIVALS]
     if classifier.model == f"pretext-{kind}":
         return [*arms, Arm("real-scratch", recipe={"model": f"small-{kind}"})]
     return [*arms, Arm("real-pretrained", recipe={"model": f"pretext-{kind}"})]
@@ -108,7 +108,7 @@ def final_set(
     config = run.config
     settings = [
         *(budget, per_class, config.sampling.model_dump(mode="json"), config.layouts.model_dump(mode="json")),
-        *(config.preferences.criterion, config.preferences.penalties, list(sampler.adapters)),
+        *(config.preferences.criterion, config.preferences.penalties, *sampler.settings),
     ]
     stages = ["critic", *inputs] if picks else inputs
     folder = run.stage(f"evaluation/sets/{name}", make, settings=settings, inputs=stages, together=True)

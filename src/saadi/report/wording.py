@@ -37,6 +37,10 @@ ARMS = {
         "reconstructed",
         "Control: real images, and real images sent through the model's autoencoder: what its texture alone does.",
     ),
+    "feedback": (
+        "feedback",
+        "Real images and unaligned ones, drawn while the same critic leads every step of the sampler.",
+    ),
     "rejection": ("rejection", "Real images and the best of many unaligned images, picked by the same critic."),
     "winners": (
         "winners only",

@@ -1,0 +1,72 @@
+"""The critic leads the sampler: towards what it takes for the class, by a step of known length."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from small_diffusion import small_generator
+from torch import Tensor, nn
+
+from saadi.config import SamplingConfig
+from saadi.critics.downstream import Network
+from saadi.critics.tasks import TASKS
+from saadi.diffusion.drawing import draw
+from saadi.diffusion.generator import Generator, encode_prompts
+from saadi.evaluation.feedback import towards
+
+COUNT = 4
+STEPS = SamplingConfig(steps=4, batch=2)
+
+
+class Brightness(nn.Module):
+    """Two classes: dark and bright images."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        bright = 10 * x.mean((1, 2, 3))
+        return torch.stack([-bright, bright], 1)
+
+
+def _member() -> Network:
+    zeros, ones = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
+    return Network(TASKS["classification"], Brightness(), zeros + 0.5, ones)
+
+
+def _drawn(generator: Generator, label: int | None, strength: float = 0.5) -> NDArray[np.uint8]:
+    told, blank = encode_prompts(generator, ["a hook", ""])[:, None]
+    led = None
+    if label is not None:
+        led = towards(generator, [_member(), _member()], torch.full((COUNT,), label), strength)
+    images = draw(generator, told.expand(COUNT, -1, -1), blank, range(COUNT), STEPS, feedback=led)
+    return np.stack(list(images)).astype(float)
+
+
+def test_images_are_led_to_what_the_critic_takes_for_their_class() -> None:
+    generator = small_generator()
+    dark, plain, bright = (_drawn(generator, label).mean() for label in (0, None, 1))
+    assert dark < plain < bright
+
+
+def test_no_strength_leads_nowhere_and_an_image_is_led_by_itself() -> None:
+    generator = small_generator()
+    assert np.array_equal(_drawn(generator, 1, 0.0), _drawn(generator, None))
+    assert np.array_equal(_drawn(generator, 1), _drawn(generator, 1))
+
+
+def test_a_step_has_the_length_it_is_told_whatever_the_gradients() -> None:
+    generator = small_generator()
+    latents = torch.randn(COUNT, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    led = towards(generator, [_member()], torch.tensor([0, 1, 0, 1]), 0.2)
+    moved = led(latents, 0.5, slice(0, COUNT))
+    assert torch.allclose(moved.square().mean((1, 2, 3)).sqrt(), torch.full((COUNT,), 0.1), atol=1e-6)
+    # Down the gradient: a small step lowers the loss of each image on its class
+    assert torch.allclose(led(latents[2:], 0.5, slice(2, COUNT)), moved[2:], atol=1e-5)
+
+
+def test_it_takes_no_more_unet_passes() -> None:
+    generator, calls = small_generator(), [0]
+    generator.unet.register_forward_hook(lambda *_: calls.__setitem__(0, calls[0] + 1))
+    _drawn(generator, None)
+    plain, calls[0] = calls[0], 0
+    _drawn(generator, 1)
+    assert calls[0] == plain
