@@ -1,0 +1,72 @@
+"""A study's table is of the committed files alone: levels from predictions, choices from val, intervals over seeds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from study import compared, level_of, report
+
+TRUTH = "0000111122"
+STUDY: dict[str, Any] = {
+    "endpoints": {
+        "chosen - real": {"more": "chosen", "than": "real"},
+        "chosen - strongest": {"more": "chosen", "than": "strongest"},
+        "rare": {"more": "chosen", "than": "real", "among": "rare"},
+        "two - one": {"more": "round-2", "than": "one-round/round-1"},
+    }
+}
+
+
+def _wrong(count: int) -> str:
+    """The truth with the first `count` images of class 0 taken for 1."""
+    return "1" * count + TRUTH[count:]
+
+
+def _unit(of_real: int, of_round: int, *, spoilt_rare: bool = False) -> dict[str, Any]:
+    """A seed: by arm, how many of the four images of class 0 are wrong in both trainings."""
+    rare = TRUTH[:-1] + "0" if spoilt_rare else TRUTH
+    predictions = {
+        "real": [_wrong(of_real)] * 2,
+        "real-cutmix": [_wrong(1)] * 2,
+        "unaligned": [_wrong(2)] * 2,
+        "round-1": [_wrong(4), TRUTH],
+        "round-2": [_wrong(of_round) if not spoilt_rare else rare] * 2,
+    }
+    val = {"real": 0.5, "real-cutmix": 0.6, "unaligned": 0.9, "round-1": 0.4, "round-2": 0.7}
+    base = {
+        "classes": ["a", "b", "c"], "rare_classes": ["c"], "truth": TRUTH, "predictions": predictions,
+        "val_choices": {"round": "round-2", "val_balanced_accuracy": val}, "arms": {arm: {} for arm in predictions},
+    }  # fmt: skip
+    return {**base, "variants": {"one-round": {**base, "predictions": {**predictions, "round-1": [_wrong(3)]}}}}
+
+
+def test_a_level_is_balanced_accuracy_averaged_over_trainings() -> None:
+    unit = _unit(2, 0)
+    assert level_of(unit, "real") == pytest.approx((0.5 + 1 + 1) / 3)
+    assert level_of(unit, "round-1") == pytest.approx((0.5 + 1 + 1) / 3)  # wrong in one training, right in the other
+    assert level_of(unit, "chosen") == 1
+    assert level_of(_unit(2, 0, spoilt_rare=True), "chosen", "rare") == 0.5
+
+
+def test_the_round_and_the_strongest_real_recipe_are_chosen_on_val() -> None:
+    unit = _unit(2, 1)
+    unit["val_choices"]["round"] = "round-1"
+    assert level_of(unit, "chosen") == level_of(unit, "round-1")
+    assert level_of(unit, "strongest") == level_of(unit, "real-cutmix")  # not the unaligned arm, better on val
+
+
+def test_endpoints_are_paired_by_seed() -> None:
+    units = [_unit(4, 0), _unit(2, 0), _unit(0, 0)]
+    assert compared(units, STUDY["endpoints"]["chosen - real"]) == pytest.approx([1 / 3, 1 / 6, 0])
+    assert compared(units, STUDY["endpoints"]["two - one"]) == pytest.approx([1 / 4] * 3)
+    told = report(STUDY, units)
+    entry = told["endpoints"]["chosen - real"]
+    half = 4.302653 * np.std([1 / 3, 1 / 6, 0], ddof=1) / np.sqrt(3)
+    assert entry["mean"] == pytest.approx(1 / 6)
+    assert entry["ci95"] == pytest.approx([1 / 6 - half, 1 / 6 + half])
+    assert entry["least"] == 0
+    assert entry["p_holm"] >= 0.2
+    assert told["arms"]["real"]["by_seed"] == pytest.approx([2 / 3, 5 / 6, 1])
+    assert "ci95" not in report(STUDY, units[:1])["endpoints"]["rare"]
