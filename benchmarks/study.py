@@ -115,7 +115,14 @@ def level_of(unit: Mapping[str, Any], name: str, among: str | None = None) -> fl
 def compared(units: Sequence[Mapping[str, Any]], endpoint: Mapping[str, Any]) -> NDArray[np.float64]:
     """By how much an endpoint's arm is better, by seed."""
     sides = [[level_of(unit, endpoint[side], endpoint.get("among")) for unit in units] for side in ("more", "than")]
-    return np.array(sides[0]) - np.array(sides[1])
+    return np.asarray(np.array(sides[0]) - np.array(sides[1]), np.float64)
+
+
+def _p_value(values: NDArray[np.float64]) -> float:
+    """Two-sided t-test against zero; seeds that all say the same to the last bit leave nothing to test."""
+    if np.ptp(values) < 1e-12:
+        return float(abs(values[0]) < 1e-12)
+    return float(stats.ttest_1samp(values, 0).pvalue)
 
 
 def report(study: Mapping[str, Any], units: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -128,7 +135,7 @@ def report(study: Mapping[str, Any], units: Sequence[Mapping[str, Any]]) -> dict
         if len(values) > 1:
             half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
             entry["ci95"] = [float(values.mean() - half), float(values.mean() + half)]
-            p_values[name] = float(stats.ttest_1samp(values, 0).pvalue)
+            p_values[name] = _p_value(values)
         found["endpoints"][name] = entry
     for name, p in holm(p_values).items():
         found["endpoints"][name]["p_holm"] = p
