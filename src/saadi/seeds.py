@@ -22,3 +22,14 @@ def numpy_rng(*keys: int | str) -> np.random.Generator:
 def torch_rng(*keys: int | str) -> torch.Generator:
     """A CPU torch generator for a path of keys."""
     return torch.Generator().manual_seed(seed_of(*keys))
+
+
+def seed_torch(key: int) -> None:
+    """Seed torch's own state, of the CPU and of a GPU in use.
+
+    As `torch.manual_seed`, which in every step of a training would also write down the call stack for each kind of
+    device that this machine does not have.
+    """
+    torch.default_generator.manual_seed(key)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(key)

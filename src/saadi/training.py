@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from saadi.errors import BadInput, Diverged
 from saadi.records import write_atomic
-from saadi.seeds import seed_of
+from saadi.seeds import seed_of, seed_torch
 from saadi.shares import WHOLE, Loss, Shares
 
 Progress = Callable[[int, int], None]
@@ -144,7 +144,7 @@ class _State:
     def differentiate(self, loss_at: Loss, step: int, shares: Shares, seed: int, what: str) -> tuple[float, Shares]:
         """The loss of a step's whole batch and, on the parameters, its gradient; and the shares that memory allows."""
         while True:
-            torch.manual_seed(seed)
+            seed_torch(seed)
             self.optimiser.zero_grad(set_to_none=True)
             try:
                 value = self._accumulate(loss_at, step, shares)

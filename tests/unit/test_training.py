@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from saadi.errors import BadInput
-from saadi.seeds import torch_rng
+from saadi.seeds import seed_torch, torch_rng
 from saadi.shares import Loss, Shares
 from saadi.training import Recipe, evaluating, fit, write_log
 
@@ -275,3 +275,10 @@ def test_evaluating_switches_modes_and_gradients_and_brings_them_back() -> None:
     assert one.training
     assert not two.training
     assert torch.is_grad_enabled()
+
+
+def test_torchs_own_state_is_seeded_as_torch_does() -> None:
+    seed_torch(2**62 + 5)
+    drawn = torch.rand(3)
+    torch.manual_seed(2**62 + 5)
+    assert torch.equal(torch.rand(3), drawn)
