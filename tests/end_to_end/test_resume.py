@@ -72,7 +72,8 @@ def test_redo_makes_a_stage_anew_and_what_follows(saadi: Command, finished: Fini
     trainings = {
         f"evaluation/trainings/{arm}/mix-0.5/seed-{seed}" for arm in ("round-2", "unpicked") for seed in (0, 1)
     }
-    later = {"round-2/pairs", "round-2/adapter", "evaluation/sets/round-2", "evaluation/images", *trainings}
+    measured = {"evaluation/images", "evaluation/membership"}
+    later = {"round-2/pairs", "round-2/adapter", "evaluation/sets/round-2", *measured, *trainings}
     assert anew == later
     assert made(folder) == made(finished.folder)
     assert Finished(folder, finished.config).results["arms"] == finished.results["arms"]

@@ -53,7 +53,7 @@ def test_a_line_a_record(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
     write_records(path, SAMPLES)
     lines = path.read_text(encoding="utf-8").splitlines()
-    condition = {"id": "clip", "labels": ["clip"], "frame": None, "donor": None}
+    condition = {"id": "clip", "labels": ["clip"], "frame": None, "donor": None, "start": None}
     own = {"id": "s1", "condition": condition, "round": 1, "seed": 2**62 + 1, "file": "1.png", "mask": None}
     assert json.loads(lines[1]) == own
     assert read_records(path, Sample) == SAMPLES
