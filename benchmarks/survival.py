@@ -37,11 +37,16 @@ TINY = Path(__file__).parent.parent / "tests" / "tiny.yaml"
 PATIENCE = 1800.0
 CODES = {"SIGKILL": -signal.SIGKILL, "SIGTERM": 3, "SIGINT": 3}
 """Exit codes by signal: one that cannot be caught, and two that end a run politely."""
+ASIDE = (".lock", ".parts")
+"""What a run writes that is no part of it: who holds it, and where workers lay what is then moved."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A moment of a run: when it is about to open or lay `file`, relative to its folder, or some seconds after that."""
+    """A moment of a run: when it is about to open or lay `file`, relative to its folder, or some seconds after that.
+
+    After that, but before the next write, or the moments to come might be over once the run is resumed.
+    """
 
     file: str
     delay: float
@@ -115,18 +120,21 @@ class Kill:
     point: Point
 
     def __call__(self) -> None:
-        number, armed = signal.Signals[self.point.signal], [True]
+        number, waiting, ended = signal.Signals[self.point.signal], threading.Event(), threading.Lock()
+
+        def end() -> None:
+            if ended.acquire(blocking=False):  # once: a second signal would end a run that says goodbye
+                os.kill(os.getpid(), number)
 
         def happened(file: str) -> None:
-            if file != self.point.file or not armed:
-                return
-            armed.clear()
-            if self.point.delay:
-                timer = threading.Timer(self.point.delay, os.kill, (os.getpid(), number))
+            if waiting.is_set():
+                if not file.startswith(ASIDE):
+                    end()
+            elif file == self.point.file:
+                waiting.set()
+                timer = threading.Timer(self.point.delay, end)
                 timer.daemon = True
-                timer.start()
-            else:
-                os.kill(os.getpid(), number)
+                (timer.start if self.point.delay else end)()
 
         writes(self.folder, happened)
 
@@ -140,7 +148,7 @@ def room(file: str) -> str:
 def choose(log: Path, count: int, seed: int = 0) -> list[Point]:
     """Points over all rooms of a watched run: in each one at the border of a write and one in its longest silence."""
     events: list[tuple[float, str]] = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    events = [event for event in events if not event[1].startswith((".lock", ".parts"))]
+    events = [event for event in events if not event[1].startswith(ASIDE)]
     gaps = [later[0] - earlier[0] for earlier, later in itertools.pairwise(events)] + [0.0]
     rows: dict[str, list[int]] = {}
     for row, (_, file) in enumerate(events):
