@@ -1,85 +1,87 @@
-"""What of the demo is neither model arithmetic nor image coding? A profile of the demo with a tenth of its steps.
+"""What of the demo is neither model arithmetic nor image coding: where the processor is, sampled through all of it.
 
-    python benchmarks/overhead.py --out FILE
+    python benchmarks/overhead.py --out FILE [--set rounds=1]
 
-Every function's own time, by kind: `arithmetic` (torch's and numpy's compiled functions, rendering the phantom among
-them), `coding` (PNG and safetensors), `files` (the operating system), and `python`, the rest: the interpreter, in our
-code and in the libraries' between two compiled functions. The profiler slows down the last; so the same run is timed
-without it, too, and `python` is also told as what that took beyond the compiled functions. One thread, no crew; the
-start of the process, with the imports, is counted apart.
+Runs the demo with one thread under `perf record` (Linux; in Debian's package linux-perf), which notes 49 times in each
+second of processor time whose code is being executed, and tells it by kind: `arithmetic` (torch's, numpy's and scipy's
+compiled code), `coding` (PNG, safetensors, hashes), `memory` (the system's kernel and C library: pages, copies, files)
+and `interpreter`, all else: Python, and torch's way from it to compiled code. A profiler of Python could not tell: it
+sees no operators, so `a + b` of two tensors is Python's own time to it, and it slows down what it looks at.
 """
 
 from __future__ import annotations
 
 import argparse
-import cProfile
 import json
-import pstats
+import os
+import re
+import shutil
+import subprocess
+import sys
 import tempfile
-import time
 from collections import defaultdict
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-SCALED = (
-    "threads=1", "device=cpu", "data.phantom.val=80", "data.phantom.test=400", "data.phantom.oracle=400",
-    "base.steps=30",
-    "critic.classifier.steps=60", "critic.judge.steps=50", "preferences.candidates=16", "preferences.max_candidates=16",
-    "alignment.steps=10", "evaluation.classifier.steps=120", "evaluation.synthetic=64",
-)  # fmt: skip
-CODING = ("encode", "decode", "deflate", "inflate", "crc32", "adler32", "safetensors", "sha256", "hashlib", "serialize")
-FILES = ("posix.", "io.", "fsync", "_io.", "socket", "select", "sleep", "acquire")
-ARITHMETIC = ("torch", "_C", "numpy", "ufunc", "run_backward", "scipy", "array", "Generator", "reduce", "einsum")
+RATE = 49
+"""Samples a second: no divisor of the rates at which systems tick."""
+KINDS = {
+    "arithmetic": r"libtorch_cpu|\[JIT\]|gomp|mkl|openblas|libm\.|multiarray|scipy|_pcg64|_generator|_nd_image",
+    "coding": r"_imaging|libz|libpng|libjpeg|safetensors|libcrypto|_hashlib|_sha|_blake|zlib|binascii",
+    "memory": r"\[kernel|\[vdso|libc\.|libc-|libc10",
+}
+"""What a library's name says of its kind; the first that fits."""
 
 
-def kind_of(file: str, name: str) -> str:
-    """What a profiled function spends its own time on."""
-    if file != "~":  # of Python
-        return "arithmetic" if "/saadi/worlds/" in file else "python"
-    for kind, words in (("coding", CODING), ("files", FILES), ("arithmetic", ARITHMETIC)):
-        if any(word in name for word in words):
-            return kind
-    return "python"
+def kind_of(library: str) -> str:
+    """What the processor does while it is in the code of a library; numpy's and scipy's modules are told by folder."""
+    return next((kind for kind, names in KINDS.items() if re.search(names, library)), "interpreter")
+
+
+def sampled(command: list[str], room: Path) -> dict[str, int]:
+    """Samples by library while a command runs, its children's with it."""
+    perf = shutil.which("perf")
+    if perf is None:
+        sys.exit("perf is not installed; in Debian it is in linux-perf")
+    data, environment = room / "perf.data", os.environ | {"OMP_NUM_THREADS": "1"}
+    record = [perf, "record", "--quiet", "--event", "cpu-clock", "--freq", str(RATE), "--output", str(data), "--"]
+    subprocess.run([*record, *command], check=True, env=environment)
+    report = [perf, "report", "--input", str(data), "--sort", "dso", "--stdio", "--show-nr-samples", "--quiet"]
+    lines = subprocess.run([*report], check=True, capture_output=True, text=True).stdout.splitlines()
+    found = defaultdict[str, int](int)
+    for line in lines:
+        if row := re.match(r"\s*[\d.]+%\s+(\d+)\s+(.+?)\s*$", line):
+            found[row[2].split(" tid ")[0]] += int(row[1])  # what is compiled while it runs is of one kind
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="where the figures go, as JSON")
-    parser.add_argument("--top", type=int, default=12, help="functions of Python to name")
+    parser.add_argument("--set", action="append", default=[], help="a setting of the demo, as `saadi demo` takes it")
+    parser.add_argument("--top", type=int, default=5, help="libraries of a kind to name")
     arguments = parser.parse_args()
-    begun = time.perf_counter()
-    from saadi.configfile import demo_config
-    from saadi.pipeline import run
-
-    imports = time.perf_counter() - begun
-    profile = cProfile.Profile()
+    settings = [word for one in ("threads=1", *arguments.set) for word in ("--set", one)]
     with tempfile.TemporaryDirectory() as room:
-        begun = time.perf_counter()
-        run(demo_config(0, SCALED), Path(room) / "plain", final=True)
-        plain = time.perf_counter() - begun
-        profile.runcall(run, demo_config(0, SCALED), Path(room) / "profiled", final=True)
-    stats = pstats.Stats(profile)
-    spent, python = defaultdict[str, float](float), []
-    rows = stats.stats  # type: ignore[attr-defined]
-    for (file, _, name), (_, calls, own, _, _) in rows.items():
-        kind = kind_of(file, name)
-        spent[kind] += own
-        if kind == "python":
-            python.append((own, calls, f"{'/'.join(Path(file).parts[-3:])}:{name}"))
-    total = sum(spent.values())
-    table = Table("own time", "seconds", "share")
-    for kind, seconds in sorted(spent.items(), key=lambda item: -item[1]):
-        table.add_row(kind, f"{seconds:.1f}", f"{seconds / total:.1%}")
-    for seconds, calls, name in sorted(python, reverse=True)[: arguments.top]:
-        table.add_row(f"  {name} ({calls} calls)", f"{seconds:.2f}", f"{seconds / total:.1%}")
-    left = plain - total + spent["python"]
-    said = f"without the profiler {plain:.1f} s, of which python {left:.1f} s, {left / plain:.1%}"
-    Console(width=120).print(table, said, f"imports: {imports:.1f} s")
+        command = [sys.executable, "-m", "saadi", "demo", "--out", f"{room}/demo", *settings]
+        found = sampled(command, Path(room))
+    total, kinds = sum(found.values()), defaultdict[str, dict[str, int]](dict)
+    for library, count in sorted(found.items(), key=lambda item: -item[1]):
+        kinds[kind_of(library)][library] = count
+    table = Table("where the processor is", "seconds", "share")
+    for kind, libraries in sorted(kinds.items(), key=lambda item: -sum(item[1].values())):
+        own = sum(libraries.values())
+        table.add_row(kind, f"{own / RATE:.1f}", f"{own / total:.1%}")
+        for library, count in [*libraries.items()][: arguments.top]:
+            table.add_row(f"  {escape(library)}", f"{count / RATE:.1f}", f"{count / total:.1%}")
+    Console(width=120).print(table)
     if arguments.out:
-        figures = {"imports": imports, "seconds": dict(spent), "plain": plain, "python": left}
-        arguments.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        seconds = {kind: sum(libraries.values()) / RATE for kind, libraries in kinds.items()}
+        facts = {"seconds": seconds, "libraries": {name: count / RATE for name, count in found.items()}}
+        arguments.out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
