@@ -3,7 +3,7 @@
     python benchmarks/study.py studies/phantom-classification --seeds 201 202 --work runs/study   # hours; resumable
     python benchmarks/study.py studies/phantom-classification                                      # the table
 
-A seed redraws world, base, critic, samples, adapters and trainings. Its variants share its data, base and critic. A
+A seed redraws world, base, critic, samples, adapters and trainings. Its variants share what is before alignment. A
 finished seed is `seed-N.json` beside `study.yaml`: figures, and what every training said of every test image.
 """
 
@@ -31,7 +31,12 @@ from saadi.pipeline import run
 from saadi.progress import Terminal
 from saadi.records import read_json, write_atomic
 
-SHARED = ("data", "base", "critic")
+TRAININGS = "evaluation/trainings"
+SHARED = (
+    "data", "base", "critic", "evaluation/sets/unaligned",
+    *(f"{TRAININGS}/{arm}" for arm in ("real", "real-pretrained", "unaligned")),
+)  # fmt: skip
+"""What a variant has of the recipe's run; it takes it only if it would have made the same."""
 REAL = ("real", "real-augmented", "real-randaugment", "real-mixup", "real-cutmix")
 """Ways of training on real images alone that have seen nothing of the generator's world."""
 LETTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
