@@ -94,7 +94,8 @@ def train_denoiser(
         with torch.autocast(device.type, precision, enabled=precision != torch.float32):
             if known is None:
                 seen, inverse = np.unique(asked, return_inverse=True)
-                embeddings = encode_ids(generator, ids[seen])[torch.from_numpy(inverse).to(device)]
+                # Not table[rows]: two threads sum its gradient in whatever order they come to it.
+                embeddings = encode_ids(generator, ids[seen]).index_select(0, torch.from_numpy(inverse).to(device))
             else:
                 embeddings = known[torch.from_numpy(asked)].to(device)
             prediction = denoised(generator.unet, schedule, x0, noise, t, embeddings)
