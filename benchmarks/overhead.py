@@ -4,9 +4,10 @@
 
 Runs the demo with one thread under `perf record` (Linux; in Debian's package linux-perf), which notes 49 times in each
 second of processor time whose code is being executed, and tells it by kind: `arithmetic` (torch's, numpy's and scipy's
-compiled code), `coding` (PNG, safetensors, hashes), `memory` (the system's kernel and C library: pages, copies, files)
-and `interpreter`, all else: Python, and torch's way from it to compiled code. A profiler of Python could not tell: it
-sees no operators, so `a + b` of two tensors is Python's own time to it, and it slows down what it looks at.
+compiled code), `coding` (PNG, safetensors, hashes), `memory` (the system's kernel, the C library and torch's allocator:
+pages, copies, files) and `interpreter`, all else: Python, and torch's way from it to compiled code. A profiler of
+Python could not tell: it sees no operators, so `a + b` of two tensors is Python's own time to it, and it slows down
+what it looks at.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ KINDS = {
 
 
 def kind_of(library: str) -> str:
-    """What the processor does while it is in the code of a library; numpy's and scipy's modules are told by folder."""
+    """What the processor does while it is in the code of a library."""
     return next((kind for kind, names in KINDS.items() if re.search(names, library)), "interpreter")
 
 
@@ -50,7 +51,7 @@ def sampled(command: list[str], room: Path) -> dict[str, int]:
     record = [perf, "record", "--quiet", "--event", "cpu-clock", "--freq", str(RATE), "--output", str(data), "--"]
     subprocess.run([*record, *command], check=True, env=environment)
     report = [perf, "report", "--input", str(data), "--sort", "dso", "--stdio", "--show-nr-samples", "--quiet"]
-    lines = subprocess.run([*report], check=True, capture_output=True, text=True).stdout.splitlines()
+    lines = subprocess.run(report, check=True, capture_output=True, text=True).stdout.splitlines()
     found = defaultdict[str, int](int)
     for line in lines:
         if row := re.match(r"\s*[\d.]+%\s+(\d+)\s+(.+?)\s*$", line):

@@ -31,11 +31,10 @@ from saadi.pipeline import run
 from saadi.progress import Terminal
 from saadi.records import read_json, write_atomic
 
-TRAININGS = "evaluation/trainings"
 SHARED = (
-    "data", "base", "critic", "evaluation/sets/unaligned",
-    *(f"{TRAININGS}/{arm}" for arm in ("real", "real-pretrained", "unaligned")),
-)  # fmt: skip
+    *("data", "base", "critic", "evaluation/sets/unaligned"),
+    *(f"evaluation/trainings/{arm}" for arm in ("real", "real-pretrained", "unaligned")),
+)
 """What a variant has of the recipe's run; it takes it only if it would have made the same."""
 REAL = ("real", "real-augmented", "real-randaugment", "real-mixup", "real-cutmix")
 """Ways of training on real images alone that have seen nothing of the generator's world."""

@@ -1,6 +1,6 @@
 """Kill a tiny run at many points of all its stages, resume it, and see that nothing of that can be told from its end.
 
-    python benchmarks/survival.py --points 25 --out runs/survival [--crew 2]
+    python benchmarks/survival.py --points 25 --out runs/survival [--crew 2] [--threads 2]
 
 An undisturbed run is watched by an audit hook: each file that it opens to write, and each that it renames into place,
 is a point in time that comes again when the run is resumed. A second run is killed at such points (before the file is
@@ -214,13 +214,18 @@ def finish(arguments: Sequence[object], folder: Path, crew: int = 0, arm: Callab
         raise RuntimeError(errors.read_text(encoding="utf-8"))
 
 
-def watched(out: Path, crew: int = 0) -> tuple[Path, Path]:
+def command(folder: Path, threads: int = 1) -> list[object]:
+    """What runs the tiny settings in `folder`."""
+    return ["run", TINY, "--out", folder, "--final", "--set", f"threads={threads}"]
+
+
+def watched(out: Path, crew: int = 0, threads: int = 1) -> tuple[Path, Path]:
     """An undisturbed run in `out` and the log of its writes; what is there already is kept."""
     folder, log = out.resolve() / "undisturbed", out.resolve() / "writes.jsonl"
     if not (folder / "model-card.md").is_file():
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
-        finish(["run", TINY, "--out", folder, "--final"], folder, crew, Watch(folder, log))
+        finish(command(folder, threads), folder, crew, Watch(folder, log))
     return folder, log
 
 
@@ -228,13 +233,14 @@ def _main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=int, default=25)
     parser.add_argument("--crew", type=int, default=0, help="worker processes; 0: all in the run's own")
+    parser.add_argument("--threads", type=int, default=1, help="of the run's own process")
     parser.add_argument("--out", type=Path, default=Path("runs/survival"))
     options = parser.parse_args()
-    undisturbed, log = watched(options.out, options.crew)
+    undisturbed, log = watched(options.out, options.crew, options.threads)
     killed = options.out.resolve() / "killed"
     shutil.rmtree(killed, ignore_errors=True)
     rows = []
-    arguments = ["run", TINY, "--out", killed, "--final"]
+    arguments = command(killed, options.threads)
     print(f"{'':>2} {'signal':<8} {'code':>4} {'orphans':>7} {'torn':>4}  moment")
     for row in kill_and_resume(arguments, killed, choose(log, options.points), options.crew):
         rows.append(row)
@@ -245,7 +251,8 @@ def _main() -> int:
     finish(arguments, killed, options.crew)
     different = differs(killed, undisturbed)
     bad = sum(not row["good"] for row in rows)
-    facts = {"crew": options.crew, "kills": rows, "bad": bad, "compared": len(made(undisturbed)), "differs": different}
+    work = {"crew": options.crew, "threads": options.threads}
+    facts = {**work, "kills": rows, "bad": bad, "compared": len(made(undisturbed)), "differs": different}
     (options.out / "kills.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     print(f"{len(rows)} kills, {bad} not as they should be; of {facts['compared']} outputs {len(different)} differ")
     return int(bool(bad or different))

@@ -34,9 +34,8 @@ def test_a_text_encoder_learns_the_same_with_two_threads() -> None:
         torch.manual_seed(0)
         generator = build_tiny()
         labels, prompts = np.arange(16) % 2, ["a hook", "a grasper"]
-        train_denoiser(
-            generator, pick, labels, prompts, Recipe(steps=2, lr=1e-3), batch=32, balance=0.0, seed=0
-        )  # fmt: skip
+        recipe = Recipe(steps=2, lr=1e-3)
+        train_denoiser(generator, pick, labels, prompts, recipe, batch=32, balance=0.0, seed=0)
         return [p.detach() for p in generator.text_encoder.parameters()]
 
     assert all(torch.equal(one, two) for one, two in zip(learnt(), learnt(), strict=True))
