@@ -74,6 +74,8 @@ def test_a_moved_object_takes_the_place_of_the_frames(
         assert (layout.target[one.object] == one.label).all()
         asked |= one.object
     assert np.array_equal(asked, layout.pasted)
+    own = whole_object(donor, label, [1, 2]) == label
+    assert layout.passes[-1].object.any() or not (own & (canvas != IGNORE)).any()  # a mask asks for something
     left = np.isin(canvas, [1, 2]) & ~layout.pasted
     assert (layout.target[left] == 0).all()  # what the frame's own things hid
     assert np.array_equal(layout.target[(canvas == 3) & ~layout.pasted], canvas[(canvas == 3) & ~layout.pasted])
@@ -96,6 +98,14 @@ def test_an_object_is_all_its_touching_things_and_the_one_that_shows_most_of_the
     found = whole_object(ids, 2, [1, 2])
     assert np.array_equal(found, expected)
     assert not whole_object(ids, 4, [1, 2]).any()
+
+
+def test_a_small_part_at_an_objects_end_is_still_asked_for_after_every_move() -> None:
+    donor, wide = np.zeros((SIZE, SIZE), np.uint8), CONFIG.model_copy(update={"shift": 0.5, "scale": 2.0})
+    donor[4:28, 4:20], donor[4, 20] = 1, 2
+    for seed in range(300):
+        layout = make_layout(np.random.default_rng(seed), np.zeros_like(donor), 2, donor, [1, 2], wide, CELL)
+        assert (layout.target == 2).any()
 
 
 def test_a_shaft_that_comes_from_outside_still_does_after_a_move() -> None:

@@ -24,7 +24,8 @@ Ids = NDArray[np.uint8]
 TRIES = 8
 """Moves tried until enough of an object is in view."""
 IN_VIEW = 0.5
-"""Share of the donor's object, by area and apart from scale, that has to be in view after the move."""
+"""Share of the donor's object, and of its part that is asked for, that has to be in view after the move; by area and
+apart from scale."""
 
 
 @dataclass(frozen=True)
@@ -125,23 +126,35 @@ def moved(ids: Ids, move: NDArray[np.float64]) -> Ids:
     return out
 
 
-def _place(rng: np.random.Generator, ids: Ids, config: LayoutConfig) -> tuple[Ids, NDArray[np.float64]]:
-    """An object's ids [S, S] at a new place, and the move; the last of `TRIES` if none keeps enough of it in view."""
+def _place(
+    rng: np.random.Generator, ids: Ids, label: int, hidden: Mask, config: LayoutConfig
+) -> tuple[Ids, NDArray[np.float64]]:
+    """An object's ids [S, S] at a new place, and the move: the first that keeps enough of it, and of its part `label`,
+    in view and not `hidden` [S, S].
+
+    If none of `TRIES` does, the one that shows most of the part: a small one may be lost in a move, or pushed out of
+    view by the rest. If all lose it, the object stays where it is.
+    """
     rows, columns = np.nonzero(ids)
     centre = (float(rows.mean()), float(columns.mean()))
+    best, most = (np.where(hidden, 0, ids).astype(np.uint8), np.eye(2, 3)), 0.0
     for _ in range(TRIES):
         move = draw_move(rng, centre, len(ids), config)
-        placed = moved(ids, move)
+        placed = np.where(hidden, 0, moved(ids, move)).astype(np.uint8)
         scale = 1 / abs(np.linalg.det(move[:, :2]))
-        if (placed > 0).sum() >= IN_VIEW * scale * (ids > 0).sum():
-            break
-    return placed, move
+        whole = (placed > 0).sum() / (scale * (ids > 0).sum())
+        part = (placed == label).sum() / (scale * (ids == label).sum())
+        if min(whole, part) >= IN_VIEW:
+            return placed, move
+        if part > most:
+            best, most = (placed, move), part
+    return best
 
 
 def _decoy(rng: np.random.Generator, canvas: Ids, shape: Mask, taken: Mask, config: LayoutConfig, cell: int) -> Mask:
     """A region [S, S] where nothing is asked for: an object's shape, moved to where there is background."""
     wide = config.model_copy(update={"shift": 0.5, "turn": 180.0, "scale": 1.5})
-    placed, _ = _place(rng, shape.astype(np.uint8), wide)
+    placed, _ = _place(rng, shape.astype(np.uint8), 1, np.zeros_like(shape), wide)
     free = (canvas == 0) & ~taken
     # Not up to a known object: pixels next to it are as likely the object's as not.
     free &= ndimage.distance_transform_edt((canvas == 0) | (canvas == IGNORE)) > config.rim[0] * len(canvas)
@@ -174,8 +187,7 @@ def make_layout(
         target, gone, move = canvas, np.zeros_like(shape), None
         pasted = np.zeros_like(shape)
     else:
-        placed, move = _place(rng, whole_object(donor, label, things), config)
-        placed = np.where(unknown, 0, placed)
+        placed, move = _place(rng, whole_object(donor, label, things), label, unknown, config)
         gone, pasted, shape = np.isin(canvas, list(things)), placed > 0, placed > 0
         target = np.where(pasted, placed, np.where(gone, erased, canvas)).astype(np.uint8)
         objects = {int(k): placed == k for k in [*sorted(set(np.unique(placed)) - {0, label}), label]}
