@@ -14,8 +14,11 @@ from diffusers import StableDiffusionInpaintPipeline
 from PIL import Image
 from segmented import edit, write
 
+from saadi.configfile import load_config
+from saadi.data.conditions import requests_of
 from saadi.data.stages import read_data
 from saadi.data.table import scan_table
+from saadi.diffusion.painting import read_masks
 from saadi.records import Pair, Sample, read_records
 
 ARMS = (
@@ -101,6 +104,17 @@ def test_a_pair_shares_frame_mask_and_prompt_and_pixels_outside_stay(painted: Fi
         winner, loser = samples[pair.winner], samples[pair.loser]
         assert winner.condition == loser.condition
         assert (painted.folder / str(winner.mask)).read_bytes() == (painted.folder / str(loser.mask)).read_bytes()
+
+
+def test_all_that_the_autoencoders_control_shows_of_a_class_is_asked_of_it(painted: Finished) -> None:
+    train, config = read_data(painted.folder / "data").split("train"), load_config(painted.config)
+    assert train.masks is not None
+    samples = read_records(painted.folder / "evaluation/sets/reconstructed/samples.jsonl", Sample)
+    maps = read_masks(painted.folder, samples)
+    known, asked = requests_of(config, train, [sample.condition for sample in samples], maps)
+    for sample, ids, request, label in zip(samples, maps, known, asked, strict=True):
+        assert np.array_equal(ids, train.masks[sample.condition.place[0]])
+        assert np.array_equal(request == label, ids == label)
 
 
 def test_the_stock_pipeline_paints_with_the_base_model(painted: Finished) -> None:

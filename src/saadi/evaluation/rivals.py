@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,13 +64,17 @@ def copy_paste(run: Run, train: Dataset, conditions: Sequence[Condition]) -> Arm
 
 
 def reconstructed(run: Run, train: Dataset, conditions: Sequence[Condition]) -> Arm:
-    """A control: the donors' frames, real but for the autoencoder, whose texture all synthetic pixels have."""
+    """A control: the donors' frames, real but for the autoencoder, whose texture all synthetic pixels have.
+
+    What is asked of them is their own mask, where it is.
+    """
+    own = [replace(one, frame=one.place[1], donor=one.place[1]) for one in conditions]
 
     def frames() -> list[tuple[Images, Images]]:
         assert train.masks is not None
-        rows = [one.place[1] for one in conditions]
+        rows = [one.place[1] for one in own]
         generator = model_at(run.folder, run.config, [])
         images = decode_latents(generator, encode_images(generator, train.images[rows]))
         return list(zip(images, np.asarray(train.masks[rows]), strict=True))
 
-    return _arm(run, "reconstructed", conditions, ["data", "base"], frames)
+    return _arm(run, "reconstructed", own, ["data", "base"], frames)
