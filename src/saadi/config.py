@@ -70,6 +70,10 @@ class SamplingConfig(Part):
         1.0, le=1.0, description="1: images start from noise; less: from training images, noised to this share of the "
         "schedule: of the class, or for segmentation with objects pasted where the mask has them",
     )  # fmt: skip
+    lead: float = Field(
+        0.05, ge=0.0, description="how far the critic leads each solver step of what is drawn of an aligned model for "
+        "others to learn from, in units of the noise left (arXiv:2310.00158); 0: not at all",
+    )  # fmt: skip
 
 
 class ClassifierConfig(Part):
@@ -190,13 +194,11 @@ class EvaluationConfig(Part):
     synthetic: Count = Field(320, description="synthetic images in each arm that has any, balanced over the classes")
     drawn: Count = Field(
         2,
-        description="images drawn of an aligned model for each that is used: the critic picks, the rounds' candidates "
-        "included; 1: all are used, and nothing else",
+        description="images drawn of an aligned model for each that is used: the critic picks; 1: all are used",
     )
-    rivals: tuple[Literal["randaugment", "mixup", "cutmix", "feedback"], ...] = Field(
+    rivals: tuple[Literal["randaugment", "mixup", "cutmix"], ...] = Field(
         (),
-        description="further arms: three strong ways of training on real images alone; unaligned images for which the "
-        "critic leads the sampler (feedback, arXiv:2310.00158). Not of segmentation",
+        description="further arms: strong ways of training on real images alone. Not of segmentation",
     )
     mixing: tuple[Fraction, ...] = Field((0.25, 0.5), min_length=1, description="shares of a batch; chosen on val")
     bootstrap: Count = Field(2000, description="resamples behind every interval")

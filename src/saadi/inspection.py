@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from saadi.config import RunConfig
 from saadi.configfile import load_config
+from saadi.critics.leading import open_led
 from saadi.data import Dataset
 from saadi.data.conditions import conditions_of
 from saadi.data.stages import read_data
@@ -152,7 +153,8 @@ def _draw_new(
 ) -> tuple[list[Sample], list[Images], list[Images], int]:
     """Up to `count` samples of a class that are no copies, their images [S, S, 3], for segmentation their masks [S, S],
     and how many copies were held back."""
-    painter = Painter.open(run.folder, run.config, [f"round-{k}/adapter" for k in range(1, round_ + 1)])
+    opened = open_led if round_ and run.config.sampling.lead else Painter.open
+    painter = opened(run.folder, run.config, [f"round-{k}/adapter" for k in range(1, round_ + 1)])
     condition = conditions_of(run.config, painter.train, f"sample-{seed}")
     samples: list[Sample] = []
     pixels: list[Images] = []

@@ -12,6 +12,7 @@ from typing import Any
 from saadi.alignment.stages import align_round, passes_of, train_on_winners
 from saadi.cards import write_model_card
 from saadi.config import RunConfig
+from saadi.critics.leading import LedSampler
 from saadi.critics.stages import draw_candidates, fit_critics, pair_candidates, score_candidates
 from saadi.data.stages import prepare_data
 from saadi.diffusion.drawing import unet_passes
@@ -19,7 +20,6 @@ from saadi.diffusion.painting import Sampler
 from saadi.diffusion.stages import train_base
 from saadi.evaluation.arms import Arm, final_set, real_arms, unpicked
 from saadi.evaluation.choices import is_over, shares_of
-from saadi.evaluation.feedback import LedSampler
 from saadi.evaluation.images import measure_images
 from saadi.evaluation.membership import audit_membership
 from saadi.evaluation.results import write_results
@@ -66,7 +66,7 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
     train_base(run, data)  # 1. SSD: the base model
     critic = fit_critics(run, data)  # 2. the downstream model as judge
 
-    # 4. what images are worth: equally many of each arm; rejection and the last round are picked from as many
+    # 4. what images are worth: equally many of each arm; rejection picks from as many as all rounds have drawn
     asked = len(data.space.asked)
     per_class = -(-config.evaluation.synthetic // asked)
     size, segments = per_class * asked, config.task == "segmentation"
@@ -86,13 +86,11 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
         cost = unet_passes(before + budget, config.sampling) + training
         return Arm(name, tuple(used), before + budget, cost, (f"evaluation/sets/{name}",))
 
-    def aligned(k: int) -> Arm:
-        theirs = [f"round-{j}/samples" for j in range(1, k + 1)] if several > size else []
-        pool = [sample for samples in pools[: len(theirs)] for sample in samples]
-        budget, before = len(pool) + several, drawn_by(k) - len(pool)
-        return arm(f"round-{k}", sets[k], budget, before=before, training=passes[k], pool=pool, inputs=theirs)
+    def aligned(name: str, k: int, budget: int, *, led: bool) -> Arm:
+        sampler = LedSampler(run, data.space, sets[k].adapters, k) if led else sets[k]
+        return arm(name, sampler, budget, before=drawn_by(k), training=passes[k], inputs=["critic"] * led)
 
-    unaligned = arm("unaligned", sets[0], size)
+    unaligned, lead = arm("unaligned", sets[0], size), config.sampling.lead > 0
     rounds = list[Arm]()
     for k in range(1, config.rounds + 1):
         samples = draw_candidates(run, sets[-1], critic, k, ["base", "critic", *adapters])
@@ -104,7 +102,7 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
         pools.append(samples)
         sets.append(Sampler(run, data.space, adapters, k))
         passes.append(passes[-1] + passes_of(run, adapters[-1]))
-        rounds.append(aligned(k))
+        rounds.append(aligned(f"round-{k}", k, several, led=lead))
         if is_over(run, data, unaligned, rounds):  # val no longer rises
             break
 
@@ -112,8 +110,8 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
     if segments:  # the rival that pastes real objects where the sets have theirs, and the autoencoder's own mark
         train, places = data.split("train"), [sample.condition for sample in unaligned.samples]
         rivals = [copy_paste(run, train, places), reconstructed(run, train, places)]
-    if "feedback" in config.evaluation.rivals:  # the rival that asks the critic at each step of the sampler
-        rivals.append(arm("feedback", LedSampler(run, data.space, [], 0), size, inputs=["critic"]))
+    if lead:  # the rival of the same lead and pick, but of no alignment
+        rivals.append(aligned("feedback", 0, several, led=True))
     known, theirs = [*pools[0], *unaligned.samples], ["round-1/samples", "evaluation/sets/unaligned"]
     trained = Sampler(run, data.space, [winners], 1)
     arms = [
@@ -124,8 +122,10 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
         arm("winners", trained, size, before=drawn_by(1), training=passes_of(run, winners)),
         *rounds,
     ]
-    if several > size:  # what alignment alone is worth
+    if several > size:  # what the pick is worth
         arms.append(unpicked(run, arms[-1], size))
+    if lead:  # what alignment alone is worth
+        arms.append(aligned("unled", len(rounds), size, led=False))
     seeds = range(config.evaluation.seeds)
     train_arms(run, [(one, share, seed) for seed in seeds for one in arms for share in shares_of(run, one)])
     measure_images(run, data, [one for one in arms if one.samples], critic)

@@ -102,14 +102,14 @@ def _images_drawn(config: RunConfig, classes: int, candidates: int) -> int:
     pools = config.rounds * classes * candidates
     several = config.evaluation.drawn * sets
     more = max(0, pools + several - pools // config.rounds - sets)  # what rejection draws beyond a pool and a set
-    led = sets * ("feedback" in config.evaluation.rivals)
-    return pools + 2 * sets + led + config.rounds * several + more
+    lead = config.sampling.lead > 0  # one rival more, and one control
+    return pools + (2 + lead) * sets + (config.rounds + lead) * several + more
 
 
 def _trainings(config: RunConfig) -> int:
     """Downstream trainings: arms of real images once, those with synthetic ones with every share."""
     evaluation = config.evaluation
-    arms = config.rounds + 3 + (evaluation.drawn > 1) + ("feedback" in evaluation.rivals) + 2 * TASKS[config.task].dense
+    arms = config.rounds + 3 + (evaluation.drawn > 1) + 2 * (config.sampling.lead > 0) + 2 * TASKS[config.task].dense
     plain = len(real_arms(evaluation.classifier, evaluation.rivals, dense=TASKS[config.task].dense))
     return evaluation.seeds * (plain + len(evaluation.mixing) * arms)
 

@@ -52,6 +52,7 @@ def preflight(config: RunConfig, folder: Path) -> None:
         where = next(key for key, name in models.items() if name == model)
         _check_network(f"{where}.model", model, config.data.size, dense=TASKS[config.task].dense)
     _check_gradients(config)
+    _check_lead(config)
     _check_variations(config)
     _check_judge(models)
     _check_mixing(config)
@@ -75,11 +76,14 @@ def _check_judge(models: Mapping[str, str]) -> None:
         )
 
 
+def _check_lead(config: RunConfig) -> None:
+    """The critic is shown the clean image that a solver expects, and only one keeps it."""
+    if config.sampling.lead and config.sampling.solver != "dpm++":
+        raise BadInput(f"sampling.lead: needs sampling.solver dpm++, not {config.sampling.solver}; or set it to 0")
+
+
 def _check_variations(config: RunConfig) -> None:
     """Ways of varying training images that fit the task: some move no mask along, and sets of classes do not mix."""
-    rivals = config.evaluation.rivals
-    if "feedback" in rivals and config.sampling.solver != "dpm++":
-        raise BadInput(f"evaluation.rivals: feedback needs sampling.solver dpm++, not {config.sampling.solver}")
     if config.task == "classification":
         return
     parts = {
@@ -92,7 +96,7 @@ def _check_variations(config: RunConfig) -> None:
             raise BadInput(f"{where}.augment: randaugment moves no masks along; for {config.task}: full or mirror")
         if part.mix != "none":
             raise BadInput(f"{where}.mix: {part.mix} is for classification; for {config.task}: none")
-    for rival in rivals:
+    for rival in config.evaluation.rivals:
         if rival != "randaugment" or TASKS[config.task].dense:
             raise BadInput(f"evaluation.rivals: {rival} is not for {config.task}; leave it out")
 

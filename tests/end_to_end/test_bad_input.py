@@ -251,7 +251,7 @@ def test_a_disk_that_fills_up_loses_nothing(
     saadi: Command, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = finished.copy(tmp_path)
-    trainings = ("evaluation/trainings/round-2", "evaluation/trainings/unpicked")
+    trainings = tuple(f"evaluation/trainings/{arm}" for arm in ("round-2", "unpicked", "unled"))
     for stage in ("evaluation/sets/round-2", *trainings, "evaluation/images"):
         shutil.rmtree(folder / stage)
 

@@ -70,10 +70,17 @@ def test_redo_makes_a_stage_anew_and_what_follows(saadi: Command, finished: Fini
     assert after.keys() == before.keys()
     anew = {name for name, at in after.items() if at != before[name]}
     trainings = {
-        f"evaluation/trainings/{arm}/mix-0.5/seed-{seed}" for arm in ("round-2", "unpicked") for seed in (0, 1)
+        f"evaluation/trainings/{arm}/mix-0.5/seed-{seed}" for arm in ("round-2", "unpicked", "unled") for seed in (0, 1)
     }
     measured = {"evaluation/images", "evaluation/membership"}
-    later = {"round-2/pairs", "round-2/adapter", "evaluation/sets/round-2", *measured, *trainings}
+    later = {
+        "round-2/pairs",
+        "round-2/adapter",
+        "evaluation/sets/round-2",
+        "evaluation/sets/unled",
+        *measured,
+        *trainings,
+    }
     assert anew == later
     assert made(folder) == made(finished.folder)
     assert Finished(folder, finished.config).results["arms"] == finished.results["arms"]

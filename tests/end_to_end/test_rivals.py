@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from conftest import Command, read_json
+from conftest import Command, Finished, read_json
 
-RIVALS = ("randaugment", "mixup", "cutmix", "feedback")
+RIVALS = ("randaugment", "mixup", "cutmix")
 
 
 def test_every_rival_is_an_arm(saadi: Command, tiny: Path, tmp_path: Path) -> None:
@@ -17,14 +17,8 @@ def test_every_rival_is_an_arm(saadi: Command, tiny: Path, tmp_path: Path) -> No
     assert outcome.code == 0, outcome.err
     results = read_json(folder / "results.json")
     arms = results["arms"]
-    assert {"real-randaugment", "real-mixup", "real-cutmix", "feedback"} < set(arms)
+    assert {"real-randaugment", "real-mixup", "real-cutmix"} < set(arms)
     assert arms["real-cutmix"]["n_synthetic"] == arms["real-cutmix"]["unet_evaluations"] == 0
-    for fact in ("n_synthetic", "n_generated", "unet_evaluations", "steps"):
-        assert arms["feedback"][fact] == arms["unaligned"][fact]
-    assert "feedback" in results["synthetic"]
-    assert results["judge_gain"]["of"] == "unpicked - unaligned"
-    pixels = [(folder / f"evaluation/sets/{arm}/00-00000.png").read_bytes() for arm in ("feedback", "unaligned")]
-    assert pixels[0] != pixels[1]
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "real, CutMix" in page
     plan = json.loads(saadi("run", tiny, *changes, "--dry-run", "--json").out)
@@ -33,7 +27,27 @@ def test_every_rival_is_an_arm(saadi: Command, tiny: Path, tmp_path: Path) -> No
     assert read_json(folder / "evaluation/membership/membership.json")["aligned"]["ci95"]
 
 
-def test_feedback_needs_a_solver_that_says_what_it_expects(saadi: Command, tiny: Path, tmp_path: Path) -> None:
-    changes = ("--set", "evaluation.rivals=[feedback]", "--set", "sampling.solver=ddim")
-    saadi("run", tiny, "--out", tmp_path / "run", *changes).refused("evaluation.rivals: feedback", "dpm++")
+def test_a_lead_costs_no_pass_and_changes_what_is_drawn(finished: Finished) -> None:
+    results, sets = finished.results, finished.folder / "evaluation/sets"
+    arms, drawn = results["arms"], "00-00000.png"
+    assert arms["feedback"]["unet_evaluations"] == 2 * arms["unaligned"]["unet_evaluations"]  # two of which one is used
+    assert arms["unpicked"]["unet_evaluations"] == arms["unled"]["unet_evaluations"]
+    assert results["judge_gains"].keys() == {f"{arm} - unaligned" for arm in ("winners", "unpicked", "unled")}
+    for led, plain in (("feedback", "unaligned"), ("round-2", "unled")):  # of the same noise, and one model
+        assert (sets / led / drawn).read_bytes() != (sets / plain / drawn).read_bytes()
+
+
+def test_no_lead_no_rival_that_is_led(saadi: Command, tiny: Path, tmp_path: Path) -> None:
+    changes = ("--set", "sampling.lead=0", "--set", "rounds=1")
+    assert saadi("run", tiny, "--out", tmp_path / "run", *changes).code == 0
+    results = read_json(tmp_path / "run" / "results.json")
+    assert not {"feedback", "unled"} & set(results["arms"])
+    assert results["judge_gains"].keys() == {"winners - unaligned", "unpicked - unaligned"}
+    plan = json.loads(saadi("run", tiny, *changes, "--dry-run", "--json").out)
+    trained = list((tmp_path / "run/evaluation/trainings").glob("*/*/seed-*/model.safetensors"))
+    assert plan["stages"]["downstream"]["trainings"] == len(trained)
+
+
+def test_a_lead_needs_a_solver_that_says_what_it_expects(saadi: Command, tiny: Path, tmp_path: Path) -> None:
+    saadi("run", tiny, "--out", tmp_path / "run", "--set", "sampling.solver=ddim").refused("sampling.lead", "dpm++")
     assert not (tmp_path / "run").exists()

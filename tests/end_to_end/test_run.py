@@ -21,7 +21,10 @@ from saadi.files import SCRATCH
 from saadi.manifests import MANIFEST
 from saadi.records import Frame, read_records
 
-ARMS = ("real", "real-pretrained", "unaligned", "rejection", "winners", "round-1", "round-2", "unpicked")
+ARMS = (
+    *("real", "real-pretrained", "feedback", "unaligned", "rejection", "winners", "round-1", "round-2"),
+    *("unpicked", "unled"),
+)
 ARM_FIELDS = {
     "mean", "ci95", "rare_mean", "per_class", "per_seed", "n_synthetic", "n_generated", "unet_evaluations", "steps",
 }  # fmt: skip
@@ -31,10 +34,10 @@ FIELDS = {
 }  # fmt: skip
 GAINS = {
     *(f"{arm} - real" for arm in ARMS[1:]),
-    *(f"round-{k} - {other}" for k in (1, 2) for other in ("unaligned", "rejection")),
+    *(f"round-{k} - {other}" for k in (1, 2) for other in ("unaligned", "feedback", "rejection")),
     "round-2 - round-1",
-    "unpicked - unaligned",
-    "round-2 - unpicked",
+    *(f"{arm} - unaligned" for arm in ("feedback", "unpicked", "unled")),
+    *(f"round-2 - {arm}" for arm in ("unpicked", "unled")),
 }
 SMALL = {
     "rounds": 1,
@@ -89,7 +92,8 @@ def test_arms_are_complete_and_comparable(finished: Finished) -> None:
     assert {arms[name]["n_synthetic"] for name in ARMS[:2]} == {0}
     assert {arms[name]["n_synthetic"] for name in ARMS[2:]} == {8}
     assert arms["rejection"]["n_generated"] == arms["round-2"]["n_generated"] == 2 * 48 + 2 * 8
-    assert arms["unpicked"]["n_generated"] == 2 * 48 + 8
+    assert arms["unpicked"]["n_generated"] == arms["unled"]["n_generated"] == 2 * 48 + 8
+    assert arms["feedback"]["n_generated"] == 2 * 8
     spared = arms["round-2"]["unet_evaluations"] - arms["unpicked"]["unet_evaluations"]
     assert spared == 8 * 2 * 2
     assert arms["unaligned"]["unet_evaluations"] == 8 * 2 * 2  # images, solver steps, both halves of guidance

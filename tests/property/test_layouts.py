@@ -74,6 +74,10 @@ def test_a_moved_object_takes_the_place_of_the_frames(
         assert (layout.target[one.object] == one.label).all()
         asked |= one.object
     assert np.array_equal(asked, layout.pasted)
+    for number, one in enumerate(layout.passes):  # what a pass has painted is known then, what later ones do is not
+        known, later = layout.shown_after(number), layout.passes[number + 1 :]
+        assert (known[one.object] == one.label).all()
+        assert np.array_equal(known == IGNORE, np.logical_or.reduce([canvas == IGNORE, *(p.object for p in later)]))
     own = whole_object(donor, label, [1, 2]) == label
     assert layout.passes[-1].object.any() or not (own & (canvas != IGNORE)).any()  # a mask asks for something
     left = np.isin(canvas, [1, 2]) & ~layout.pasted

@@ -48,7 +48,7 @@ def results(over_real: tuple[float, float, float] = (0.041, 0.012, 0.07)) -> dic
             "against": EVIL, "n": [9, 4], "base": {"auc": 0.61, "ci95": [0.55, 0.67]},
             "aligned": {"auc": 0.62, "ci95": [0.56, 0.68]},
         },
-        "judge_gain": {"of": "round-2 - unaligned", "mean": 0.03, "ci95": [0.01, 0.052], "n": 96},
+        "judge_gains": {"round-2 - unaligned": {"mean": 0.03, "ci95": [0.01, 0.052], "n": 96}},
         "critic": {"model": "small-cnn", "folds": 3, "judge_model": EVIL}, "val_choices": {"mixing": {EVIL: 0.25}},
         "seconds": {"base": 92.4, EVIL: 3.0}, "peak_memory": 3 * 1024**3, "versions": {EVIL: EVIL},
         "hashes": {"config": "abc", "test_set": "def"}, "notes": [EVIL],

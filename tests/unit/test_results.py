@@ -64,7 +64,7 @@ def prepare(run: Run, data: Dataset) -> None:
     run.stage("data", real)
     run.stage("critic", text("critic.json", {"model": "small-cnn", "fold_of_group": {"train-0": 0}}))
     synthetic = {arm.name: {"n": 4, "kid": 0.1, "memorised": 0.05} for arm in ARMS if arm.samples}
-    facts = {"synthetic": synthetic, "yardstick": "fresh images", "memorised_fresh": 0.05, "judge_gain": None}
+    facts = {"synthetic": synthetic, "yardstick": "fresh images", "memorised_fresh": 0.05, "judge_gains": {}}
     run.stage("evaluation/images", text("images.json", facts))
     run.stage(
         "evaluation/membership",

@@ -49,6 +49,21 @@ def test_the_headline_tells_alignment_and_the_pick_apart() -> None:
     assert more[2].startswith("The method is not shown to differ from rejection sampling")
 
 
+def test_the_headline_tells_the_lead_apart_too() -> None:
+    found = results()
+    found["arms"] |= dict.fromkeys(("unpicked", "unled"), found["arms"]["round-2"])
+    found["gains"] |= {"unled - unaligned": gain(0.01, -0.02, 0.03), "round-2 - feedback": gain(0.02, 0.01, 0.03)}
+    judged = {"mean": 0.2, "ci95": [0.1, 0.3], "n": 96}
+    found["judge_gains"] = {"unled - unaligned": judged, "unpicked - unaligned": judged | {"mean": 0.25}}
+    more = headline(found)[1]
+    assert more[0].startswith("The method, alignment, lead and pick, beats unaligned images by 2.0 points")
+    assert more[1].startswith("Alignment alone, without the lead and the pick, is not shown to differ from unaligned")
+    assert more[2].startswith("The method beats unaligned images that the critic led and picked alike by 2.0 points")
+    assert more[-2].startswith("Alignment alone changes")
+    assert more[-2].endswith("+20.0 points (95 % interval 10.0 to 30.0, 96 images of the same noise).")
+    assert more[-1].startswith("With the critic's lead it changes")
+
+
 def test_an_interval_that_touches_zero_shows_nothing() -> None:
     assert headline(results((0.02, 0.0, 0.04)))[0].startswith("No gain shown")
     assert headline(results((-0.02, -0.04, 0.0)))[0].startswith("No gain shown")

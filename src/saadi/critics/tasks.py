@@ -42,7 +42,8 @@ class Downstream:
     """A downstream task. C: the number of classes, T: of trainings.
 
     `dense`: a network gives logits for every pixel, not for the image. `metric`: the name of what `scored` measures.
-    `loss(logits, targets)`: what a network is trained on, a scalar. `shows(targets, C)`: the classes each image shows
+    `loss(logits, targets)`: what a network is trained on, a scalar; `surprise`: the same without smoothing, so that it
+    falls for as long as a network grows surer. `shows(targets, C)`: the classes each image shows
     [N, C]. `answer(logits)`: what is kept of a network's output, to be scored. `scored(targets, answers [T, N, ...],
     C)`: by class, for the bootstrap. `likelihood(logits, targets)`: the log-likelihood of each of M calibrated answers
     [M], which a temperature maximises, and `witnesses(logits, targets)`: the M that it is fitted on.
@@ -53,6 +54,7 @@ class Downstream:
     dense: bool
     metric: str
     loss: Callable[[Tensor, Tensor], Tensor]
+    surprise: Callable[[Tensor, Tensor], Tensor]
     shows: Callable[[Targets, int], NDArray[np.bool_]]
     answer: Callable[[Logits], NDArray[Any]]
     scored: Callable[[Targets, NDArray[Any], int], Scored]
@@ -133,6 +135,7 @@ TASKS = {
             dense=False,
             metric="balanced_accuracy",
             loss=label_loss,
+            surprise=functional.cross_entropy,
             shows=lambda labels, classes: labels[:, None] == np.arange(classes),
             answer=log_softmax,
             scored=lambda labels, answers, classes: tally_recalls(labels, answers.argmax(2), classes),
@@ -144,6 +147,7 @@ TASKS = {
             dense=True,
             metric="dice",
             loss=map_loss,
+            surprise=map_loss,
             shows=_maps_show,
             answer=lambda logits: logits.argmax(1).astype(np.uint8),
             scored=lambda maps, answers, classes: tally_dice(pixel_tables(maps, answers, classes)),
@@ -156,6 +160,7 @@ TASKS = {
             dense=False,
             metric="mean_average_precision",
             loss=set_loss,
+            surprise=set_loss,
             shows=lambda sets, classes: sets.astype(bool),
             answer=lambda logits: logits,
             scored=lambda sets, answers, classes: rank(sets, answers),

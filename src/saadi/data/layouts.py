@@ -59,6 +59,12 @@ class Layout:
         region: Mask = np.logical_or.reduce([one.region for one in self.passes])
         return region
 
+    def shown_after(self, number: int) -> Ids:
+        """`target` as far as pass `number` and those before it paint it: what later ones do is `IGNORE`."""
+        later = [one.object for one in self.passes[number + 1 :]]
+        ids: Ids = np.where(np.logical_or.reduce(later), IGNORE, self.target).astype(np.uint8) if later else self.target
+        return ids
+
 
 def to_cells(mask: Mask, cell: int) -> Mask:
     """Whole latent cells of `cell` pixels that `mask` [S, S] touches, as pixels [S, S]: a thin shaft is not lost."""

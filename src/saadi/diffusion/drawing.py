@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -102,17 +103,20 @@ def solver(generator: Generator, name: str) -> DDIMScheduler | DPMSolverMultiste
 
 
 Feedback = Callable[[Tensor, float, slice], Tensor]
-"""What a step's latents [N, C, h, w] are moved by: from the clean latents that the model expects [N, C, h, w], how much
-noise is left (its sigma, 0 .. 1), and the rows that these are."""
+"""What latents [N, C, h, w] are moved by after a step: from the clean latents that the model expected [N, C, h, w], how
+much noise is left in them (its sigma, 0 .. 1), and the rows that these are."""
 
 
-def _moving(generator: Generator, feedback: Feedback, rows: slice) -> Callable[..., dict[str, Tensor]]:
-    """A pipeline's callback: of DPM-Solver++, which keeps what it expects of the clean latents."""
+def _moving(feedback: Feedback, rows: slice) -> Callable[..., dict[str, Tensor]]:
+    """A pipeline's callback: of DPM-Solver++, which keeps what it expects of the clean latents. Once no noise is left
+    nothing is moved: no further step would make an image of it again."""
 
     def moved(pipe: DiffusionPipeline, step: int, timestep: Tensor, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        left = float((1 - generator.schedule.signal(timestep.cpu()[None])).sqrt())
+        ratio = float(pipe.scheduler.sigmas[pipe.scheduler.step_index])  # of noise to signal
+        if not ratio:
+            return {}
         latents = values["latents"]
-        shift = feedback(pipe.scheduler.model_outputs[-1], left, rows)
+        shift = feedback(pipe.scheduler.model_outputs[-1], ratio / math.hypot(1, ratio), rows)
         return {"latents": latents + shift.to(latents.device, latents.dtype)}
 
     return moved
@@ -148,7 +152,7 @@ def draw(
             told |= {"image": torch.from_numpy(starts[part]).permute(0, 3, 1, 2).float() / 255}
             told |= {"strength": config.strength}
         if feedback is not None:
-            told |= {"callback_on_step_end": _moving(generator, feedback, part)}
+            told |= {"callback_on_step_end": _moving(feedback, part)}
         with evaluating(generator.vae, generator.unet):  # ends before the yield: the caller may want gradients
             result = pipe(
                 prompt_embeds=embeddings[part],

@@ -29,6 +29,10 @@ from saadi.store import Run
 from saadi.training import Progress
 from saadi.workers import Context
 
+Lead = Callable[[Generator, Sequence[Condition], "NDArray[np.uint8] | None"], Feedback]
+"""From a model, what N images are to show, and, of painted frames, their id maps [N, S, S] as far as they are known
+(`IGNORE` elsewhere), to what moves their latents there."""
+
 
 @dataclass(frozen=True)
 class Painter:
@@ -39,7 +43,7 @@ class Painter:
     model: Generator
     known: dict[str, Tensor]
     blank: Tensor
-    feedback: Feedback | None = None
+    lead: Lead | None = None
 
     @classmethod
     def open(cls, root: Path, config: RunConfig, adapters: Sequence[str]) -> Painter:
@@ -55,14 +59,16 @@ class Painter:
         self,
         prompts: Sequence[str],
         seeds: Sequence[int],
-        canvas: Canvas | None,
+        conditions: Sequence[Condition],
         starts: NDArray[np.uint8] | None,
+        canvas: Canvas | None = None,
+        maps: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.uint8]:
         for prompt in {prompt for prompt in prompts if prompt not in self.known}:
             self.known[prompt] = encode_prompts(self.model, [prompt])[0]
         embeddings = torch.stack([self.known[prompt] for prompt in prompts])
-        config = self.config.sampling
-        return np.stack(list(draw(self.model, embeddings, self.blank, seeds, config, canvas, starts, self.feedback)))
+        config, feedback = self.config.sampling, self.lead and self.lead(self.model, conditions, maps)
+        return np.stack(list(draw(self.model, embeddings, self.blank, seeds, config, canvas, starts, feedback)))
 
     def paint(self, samples: Sequence[Sample]) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         """The images [N, S, S, 3] of some samples and, from an inpainting model, the id maps [N, S, S] asked for.
@@ -74,7 +80,9 @@ class Painter:
         edits, conditions = self.config.sampling.strength < 1, [sample.condition for sample in samples]
         if not self.model.inpaints:
             starts = starts_of(self.train, conditions, [None] * len(samples)) if edits else None
-            return self._draw([prompt_of(self.config, one.labels) for one in conditions], seeds, None, starts), None
+            return self._draw(
+                [prompt_of(self.config, one.labels) for one in conditions], seeds, conditions, starts
+            ), None
         layouts = [layout_of(self.config, self.train, one, self.model.cell) for one in conditions]
         images = np.stack([self.train.images[one.place[0]] for one in conditions])
         starts = starts_of(self.train, conditions, layouts) if edits else None
@@ -90,7 +98,8 @@ class Painter:
             canvas = Canvas(images[rows], *(np.stack(part) for part in parts))
             prompts = [prompt_of(self.config, [names[one.label]]) for one in passes]
             begin = None if starts is None else (images if number else starts)[rows]
-            images[rows] = self._draw(prompts, noise, canvas, begin)
+            maps = np.stack([layouts[row].shown_after(number) for row in rows])
+            images[rows] = self._draw(prompts, noise, [conditions[row] for row in rows], begin, canvas, maps)
         return images, np.stack([layout.target for layout in layouts])
 
 

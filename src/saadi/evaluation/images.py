@@ -73,15 +73,17 @@ def _keep_shown(folder: Path, samples: Sequence[Sample], seen: Sequence[NDArray[
             save_png(folder / f"{own[k].id}.png", maps[own[k].id])
 
 
-def judge_gain(agreement: Mapping[str, Features], config: RunConfig) -> dict[str, object]:
-    """By how much alignment alone raises the judge's agreement: in the last arm, as drawn, over `unaligned`.
-
-    Both are of one noise and the same conditions.
-    """
-    after = list(agreement)[-1]
-    differences = agreement[after] - agreement["unaligned"]
-    mean, interval = paired_mean(differences, config.evaluation.bootstrap, config.seed)
-    return {"of": f"{after} - unaligned", "mean": mean, "ci95": list(interval), "n": len(differences)}
+def judge_gains(agreement: Mapping[str, Features], arms: Sequence[Arm], config: RunConfig) -> dict[str, object]:
+    """By how much the judge agrees more with arms than with `unaligned`, of those that are of its very noise and
+    conditions: they differ by their models and by what led them, and by nothing that was picked."""
+    drawn = {arm.name: [(sample.condition.id, sample.seed) for sample in arm.samples] for arm in arms}
+    gains = dict[str, object]()
+    for name in drawn:
+        if name != "unaligned" and drawn[name] == drawn["unaligned"]:
+            differences = agreement[name] - agreement["unaligned"]
+            mean, interval = paired_mean(differences, config.evaluation.bootstrap, config.seed)
+            gains[f"{name} - unaligned"] = {"mean": mean, "ci95": list(interval), "n": len(differences)}
+    return gains
 
 
 def measure_images(run: Run, data: Dataset, arms: Sequence[Arm], critic: Critic) -> None:
@@ -142,7 +144,7 @@ def measure_images(run: Run, data: Dataset, arms: Sequence[Arm], critic: Critic)
             # 5 % by construction, or the next share that a class of few fresh images can show
             "memorised_fresh": float(np.nanmean(copied(fresh_distance, fresh_labels))),
             "copy_threshold": threshold,
-            "judge_gain": judge_gain(agreement, run.config),
+            "judge_gains": judge_gains(agreement, arms, run.config),
         }
         write_atomic(folder / "images.json", json.dumps(facts, indent=1, allow_nan=False))
         write_atomic(folder / "neighbours.json", json.dumps(neighbours, indent=1))

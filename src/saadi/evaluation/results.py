@@ -27,7 +27,7 @@ from saadi.records import LabelSpace, Split, read_json, write_atomic
 from saadi.store import Run
 
 SCHEMA = 1
-RIVALS = ("unaligned", "rejection", "winners", "copy-paste")
+RIVALS = ("unaligned", "feedback", "rejection", "winners", "copy-paste")
 """What every round is compared with, beside `real` and the round before."""
 Predictions = dict[str, NDArray[Any]]
 """By arm, answers [seeds, N, ...] of the task."""
@@ -44,7 +44,7 @@ def gather(run: Run, data: Dataset, arms: Sequence[Arm], mixing: Mapping[str, fl
 
 
 def gains_of(boot: Bootstrap, names: Sequence[str], asked: Sequence[int], rare: Sequence[int]) -> dict[str, Any]:
-    """Every arm against `real`; every round against the rivals and the round before; alignment and the pick apart.
+    """Every arm against `real`; every round against the rivals and the round before; alignment, lead and pick apart.
 
     `p_holm` allows for them all.
     """
@@ -53,9 +53,9 @@ def gains_of(boot: Bootstrap, names: Sequence[str], asked: Sequence[int], rare: 
         if name.startswith("round-"):
             before = f"round-{int(name[6:]) - 1}"
             wanted += [(name, other) for other in (*RIVALS, before) if other in names]
-    if "unpicked" in names:
-        rounds = [name for name in names if name.startswith("round-")]
-        wanted += [("unpicked", "unaligned"), (rounds[-1], "unpicked")]
+    *_, last = (name for name in names if name.startswith("round-"))
+    wanted += [(name, "unaligned") for name in ("feedback", "unpicked", "unled") if name in names]
+    wanted += [(last, name) for name in ("unpicked", "unled") if name in names]
     gains: dict[str, Any] = {}
     for arm, other in wanted:
         mean, (low, high) = boot.difference(arm, other, asked)
@@ -160,7 +160,7 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
         },
         "gains": gains_of(boot, [arm.name for arm in arms], space.asked_ids, rare),
         "synthetic": images["synthetic"],
-        "judge_gain": images["judge_gain"],
+        "judge_gains": images["judge_gains"],
         "features": features.NAME,
         "memorisation_yardstick": images["yardstick"],
         "memorised_fresh": images["memorised_fresh"],

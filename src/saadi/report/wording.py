@@ -39,7 +39,7 @@ ARMS = {
     ),
     "feedback": (
         "feedback",
-        "Real images and unaligned ones, drawn while the same critic leads every step of the sampler.",
+        "The rival without alignment: real images and unaligned ones, as the same critic leads and picks them.",
     ),
     "rejection": ("rejection", "Real images and the best of many unaligned images, picked by the same critic."),
     "winners": (
@@ -48,11 +48,15 @@ ARMS = {
     ),
     "round-k": (
         "aligned, round k",
-        "Real images and the critic's pick of what was drawn up to and after k rounds of alignment: the method.",
+        "The method: real images and images drawn after k rounds of alignment, as the critic leads and picks them.",
     ),
     "unpicked": (
         "aligned, unpicked",
-        "Control: real images and images of the last round's model as they come: what alignment alone is worth.",
+        "Control: real images and images drawn after the last round as they come: the method without its pick.",
+    ),
+    "unled": (
+        "aligned, unled",
+        "Control: the same, but not led by the critic either: what alignment alone is worth.",
     ),
 }
 
@@ -177,6 +181,13 @@ def last_round(arms: Iterable[str]) -> str | None:
     return f"round-{max(rounds)}" if rounds else None
 
 
+def alone(arms: Iterable[str]) -> str | None:
+    """Of some arms the one that says what alignment alone is worth: neither led nor picked, where there is such a
+    control."""
+    names = list(arms)
+    return next((name for name in ("unled", "unpicked") if name in names), last_round(names))
+
+
 def interval_of(row: Mapping[str, Any], key: str = "ci95") -> tuple[float, float]:
     """The interval of a row of results; not a number where it has none."""
     low, high = row.get(key) or (None, None)
@@ -244,12 +255,15 @@ def headline(results: Mapping[str, Any]) -> tuple[str, list[str]]:
         "unmeasured": f"How a{who} compare with real images alone was not measured ({_basis(results)}).",
     }[verdict(gain)]
     more = []
-    both, method = (
-        ("The method, alignment and pick,", "The method") if "unpicked" in arms else ("Alignment", "Alignment")
-    )
+    parts, control = [word for word, arm in (("lead", "unled"), ("pick", "unpicked")) if arm in arms], alone(arms)
+    whole = f"The method, {', '.join(('alignment', *parts[:-1]))} and {parts[-1]}," if parts else "Alignment"
+    method = "The method" if parts else "Alignment"
+    without = " and ".join(f"the {part}" for part in parts)
+    by_itself = [(f"Alignment alone, without {without},", f"{control} - unaligned", "unaligned images")]
     for who, pair, name in (
-        (both, f"{last} - unaligned", "unaligned images"),
-        ("Alignment alone, without the pick,", "unpicked - unaligned", "unaligned images"),
+        (whole, f"{last} - unaligned", "unaligned images"),
+        *(by_itself if parts else ()),
+        (method, f"{last} - feedback", "unaligned images that the critic led and picked alike"),
         (method, f"{last} - rejection", "rejection sampling with the same critic"),
     ):
         other = gains.get(pair)
@@ -267,9 +281,11 @@ def headline(results: Mapping[str, Any]) -> tuple[str, list[str]]:
     if absent:
         kind = "test" if results.get("split") == "test" else "validation"
         more.append(f"Not measured, since no {kind} image shows them: {', '.join(absent)}.")
-    judge = results.get("judge_gain") or {}
-    if verdict(judge) != "unmeasured":
-        raised = f"{number(judge['mean'], sign=True)} points (95 % interval {span(judge['ci95'])}"
-        seen = words_of(results.get("task")).seen
-        more.append(f"Alignment alone changes {seen} by {raised}, {judge['n']} images of the same noise).")
+    judged, seen = results.get("judge_gains") or {}, words_of(results.get("task")).seen
+    led = "unled" in arms and ("unpicked" if "unpicked" in arms else last)
+    for who, arm in (("Alignment alone", control), ("With the critic's lead it", led)):
+        judge = judged.get(f"{arm} - unaligned") or {}
+        if verdict(judge) != "unmeasured":
+            raised = f"{number(judge['mean'], sign=True)} points (95 % interval {span(judge['ci95'])}"
+            more.append(f"{who} changes {seen} by {raised}, {judge['n']} images of the same noise).")
     return sentence, more

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from small_diffusion import small_generator
@@ -10,10 +13,11 @@ from torch import Tensor, nn
 
 from saadi.config import SamplingConfig
 from saadi.critics.downstream import Network
-from saadi.critics.tasks import TASKS
-from saadi.diffusion.drawing import draw
+from saadi.critics.leading import towards
+from saadi.critics.tasks import TASKS, map_loss
+from saadi.diffusion.drawing import decode_latents, draw
 from saadi.diffusion.generator import Generator, encode_prompts
-from saadi.evaluation.feedback import towards
+from saadi.records import IGNORE
 
 COUNT = 4
 STEPS = SamplingConfig(steps=4, batch=2)
@@ -61,6 +65,50 @@ def test_a_step_has_the_length_it_is_told_whatever_the_gradients() -> None:
     assert torch.allclose(moved.square().mean((1, 2, 3)).sqrt(), torch.full((COUNT,), 0.1), atol=1e-6)
     # Down the gradient: a small step lowers the loss of each image on its class
     assert torch.allclose(led(latents[2:], 0.5, slice(2, COUNT)), moved[2:], atol=1e-5)
+
+
+class Pixels(nn.Module):
+    """Two classes of pixels: dark and bright."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        bright = 10 * x.mean(1)
+        return torch.stack([-bright, bright], 1)
+
+
+def test_a_dense_critic_leads_where_something_is_asked_for() -> None:
+    generator = small_generator()
+    zeros, ones = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
+    member = Network(TASKS["segmentation"], Pixels(), zeros + 0.5, ones)
+    maps = torch.full((COUNT, 16, 16), IGNORE, dtype=torch.uint8)
+    maps[:2, 8:], maps[2:, 8:] = 0, 1  # below, the first two are to be dark and the others bright
+    latents = torch.randn(COUNT, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+
+    def losses(clean: Tensor) -> list[float]:
+        logits = torch.from_numpy(member.logits(decode_latents(generator, clean)))
+        return [float(map_loss(*one)) for one in zip(logits[:, None], maps[:, None], strict=True)]
+
+    moved = towards(generator, [member], maps, 0.2)(latents, 1.0, slice(0, COUNT))
+    before, after = losses(latents), losses(latents + moved)
+    assert all(less < more for less, more in zip(after, before, strict=True))
+
+
+def test_large_images_are_led_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once = _drawn(small_generator(), 1)
+    monkeypatch.setattr("saadi.critics.leading.PIXELS", 1)
+    assert np.abs(_drawn(small_generator(), 1) - at_once).max() <= 1
+
+
+def test_nothing_is_moved_once_no_noise_is_left() -> None:
+    generator, left = small_generator(), list[float]()
+
+    def feedback(expected: Tensor, noise_left: float, rows: slice) -> Tensor:
+        left.append(noise_left)
+        return torch.zeros_like(expected)
+
+    told, blank = encode_prompts(generator, ["a hook", ""])[:, None]
+    list(draw(generator, told, blank, [0], STEPS, feedback=feedback))
+    assert len(left) == STEPS.steps - 1
+    assert all(1 > more > less > 0 for more, less in pairwise(left))
 
 
 def test_it_takes_no_more_unet_passes() -> None:
