@@ -49,7 +49,7 @@ def unit_of(folder: Path) -> dict[str, Any]:
         truth, groups = arrays["targets"], arrays["groups"]
         for arm in results["arms"]:
             told[arm] = ["".join(LETTERS[k] for k in one.argmax(1)) for one in arrays[arm]]
-    keys = ("classes", "rare_classes", "synthetic", "membership", "judge_gain", "val_choices", "critic", "seconds")
+    keys = ("classes", "rare_classes", "synthetic", "membership", "judge_gains", "val_choices", "critic", "seconds")
     arms = {
         name: {key: arm[key] for key in ("mean", "n_synthetic", "n_generated", "unet_evaluations", "steps", "mixing")}
         for name, arm in results["arms"].items()

@@ -71,7 +71,7 @@ class SamplingConfig(Part):
         "schedule: of the class, or for segmentation with objects pasted where the mask has them",
     )  # fmt: skip
     lead: float = Field(
-        0.05, ge=0.0, description="how far the critic leads each solver step of what is drawn of an aligned model for "
+        0.1, ge=0.0, description="how far the critic leads each solver step of what is drawn of an aligned model for "
         "others to learn from, in units of the noise left (arXiv:2310.00158); 0: not at all",
     )  # fmt: skip
 
@@ -200,6 +200,10 @@ class EvaluationConfig(Part):
         (),
         description="further arms: strong ways of training on real images alone. Not of segmentation",
     )
+    controls: bool = Field(
+        True, description="train also the rivals and controls that need images of their own; false: only real images "
+        "alone, unaligned ones and each round's",
+    )  # fmt: skip
     mixing: tuple[Fraction, ...] = Field((0.25, 0.5), min_length=1, description="shares of a batch; chosen on val")
     bootstrap: Count = Field(2000, description="resamples behind every interval")
 

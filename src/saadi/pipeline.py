@@ -96,7 +96,7 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
         samples = draw_candidates(run, sets[-1], critic, k, ["base", "critic", *adapters])
         scores = score_candidates(run, samples, critic, k)
         pairs = pair_candidates(run, samples, scores, critic.train.counts(), k)
-        if k == 1:
+        if k == 1 and config.evaluation.controls:
             winners = train_on_winners(run, data, samples, pairs)  # the rival: only the preferred images
         adapters.append(align_round(run, data, critic, samples, scores, pairs, k))  # 3. direct preference optimisation
         pools.append(samples)
@@ -106,26 +106,24 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
         if is_over(run, data, unaligned, rounds):  # val no longer rises
             break
 
-    rivals: list[Arm] = []
-    if segments:  # the rival that pastes real objects where the sets have theirs, and the autoencoder's own mark
-        train, places = data.split("train"), [sample.condition for sample in unaligned.samples]
-        rivals = [copy_paste(run, train, places), reconstructed(run, train, places)]
-    if lead:  # the rival of the same lead and pick, but of no alignment
-        rivals.append(aligned("feedback", 0, several, led=True))
-    known, theirs = [*pools[0], *unaligned.samples], ["round-1/samples", "evaluation/sets/unaligned"]
-    trained = Sampler(run, data.space, [winners], 1)
-    arms = [
-        *real_arms(config.evaluation.classifier, config.evaluation.rivals, dense=segments),
-        *rivals,
-        unaligned,
-        arm("rejection", sets[0], drawn_by(len(rounds)) + several, pool=known, inputs=theirs, noise="set-rejection"),
-        arm("winners", trained, size, before=drawn_by(1), training=passes_of(run, winners)),
-        *rounds,
-    ]
-    if several > size:  # what the pick is worth
-        arms.append(unpicked(run, arms[-1], size))
-    if lead:  # what alignment alone is worth
-        arms.append(aligned("unled", len(rounds), size, led=False))
+    rivals, controls = list[Arm](), list[Arm]()
+    if config.evaluation.controls:
+        if segments:  # real objects pasted where the sets have theirs, and the autoencoder's own mark
+            train, places = data.split("train"), [sample.condition for sample in unaligned.samples]
+            rivals += [copy_paste(run, train, places), reconstructed(run, train, places)]
+        if lead:  # the same lead and pick without alignment, and alignment without either
+            rivals.append(aligned("feedback", 0, several, led=True))
+            controls.append(aligned("unled", len(rounds), size, led=False))
+        if several > size:  # what the pick is worth
+            controls.append(unpicked(run, rounds[-1], size))
+        known, theirs = [*pools[0], *unaligned.samples], ["round-1/samples", "evaluation/sets/unaligned"]
+        as_many, tuned = drawn_by(len(rounds)) + several, Sampler(run, data.space, [winners], 1)
+        rivals += [
+            arm("rejection", sets[0], as_many, pool=known, inputs=theirs, noise="set-rejection"),
+            arm("winners", tuned, size, before=drawn_by(1), training=passes_of(run, winners)),
+        ]
+    own = real_arms(config.evaluation.classifier, config.evaluation.rivals, dense=segments)
+    arms = [*own, unaligned, *rivals, *rounds, *controls]
     seeds = range(config.evaluation.seeds)
     train_arms(run, [(one, share, seed) for seed in seeds for one in arms for share in shares_of(run, one)])
     measure_images(run, data, [one for one in arms if one.samples], critic)

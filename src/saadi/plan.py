@@ -101,16 +101,19 @@ def _images_drawn(config: RunConfig, classes: int, candidates: int) -> int:
     sets = classes * -(-config.evaluation.synthetic // classes)
     pools = config.rounds * classes * candidates
     several = config.evaluation.drawn * sets
-    more = max(0, pools + several - pools // config.rounds - sets)  # what rejection draws beyond a pool and a set
-    lead = config.sampling.lead > 0  # one rival more, and one control
-    return pools + (2 + lead) * sets + (config.rounds + lead) * several + more
+    drawn = pools + sets + config.rounds * several
+    if config.evaluation.controls:
+        more = max(0, pools + several - pools // config.rounds - sets)  # what rejection draws beyond a pool and a set
+        drawn += more + sets + (config.sampling.lead > 0) * (several + sets)  # winners; feedback and unled
+    return drawn
 
 
 def _trainings(config: RunConfig) -> int:
     """Downstream trainings: arms of real images once, those with synthetic ones with every share."""
-    evaluation = config.evaluation
-    arms = config.rounds + 3 + (evaluation.drawn > 1) + 2 * (config.sampling.lead > 0) + 2 * TASKS[config.task].dense
-    plain = len(real_arms(evaluation.classifier, evaluation.rivals, dense=TASKS[config.task].dense))
+    evaluation, dense = config.evaluation, TASKS[config.task].dense
+    controls = 2 + (evaluation.drawn > 1) + 2 * (config.sampling.lead > 0) + 2 * dense
+    plain = len(real_arms(evaluation.classifier, evaluation.rivals, dense=dense))
+    arms = config.rounds + 1 + evaluation.controls * controls
     return evaluation.seeds * (plain + len(evaluation.mixing) * arms)
 
 

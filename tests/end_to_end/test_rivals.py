@@ -48,6 +48,17 @@ def test_no_lead_no_rival_that_is_led(saadi: Command, tiny: Path, tmp_path: Path
     assert plan["stages"]["downstream"]["trainings"] == len(trained)
 
 
+def test_without_controls_only_the_method_is_trained(saadi: Command, tiny: Path, tmp_path: Path) -> None:
+    changes = ("--set", "evaluation.controls=false", "--set", "rounds=1")
+    assert saadi("run", tiny, "--out", tmp_path / "run", *changes).code == 0
+    assert set(read_json(tmp_path / "run" / "results.json")["arms"]) == {
+        *("real", "real-pretrained", "unaligned", "round-1"),
+    }
+    assert not (tmp_path / "run/winners").exists()
+    plan = json.loads(saadi("run", tiny, *changes, "--dry-run", "--json").out)
+    assert plan["stages"]["downstream"]["trainings"] == 4 * 2
+
+
 def test_a_lead_needs_a_solver_that_says_what_it_expects(saadi: Command, tiny: Path, tmp_path: Path) -> None:
     saadi("run", tiny, "--out", tmp_path / "run", "--set", "sampling.solver=ddim").refused("sampling.lead", "dpm++")
     assert not (tmp_path / "run").exists()

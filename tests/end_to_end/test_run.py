@@ -22,8 +22,8 @@ from saadi.manifests import MANIFEST
 from saadi.records import Frame, read_records
 
 ARMS = (
-    *("real", "real-pretrained", "feedback", "unaligned", "rejection", "winners", "round-1", "round-2"),
-    *("unpicked", "unled"),
+    *("real", "real-pretrained", "unaligned", "feedback", "rejection", "winners", "round-1", "round-2"),
+    *("unled", "unpicked"),
 )
 ARM_FIELDS = {
     "mean", "ci95", "rare_mean", "per_class", "per_seed", "n_synthetic", "n_generated", "unet_evaluations", "steps",

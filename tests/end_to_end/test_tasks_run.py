@@ -22,8 +22,8 @@ from saadi.diffusion.painting import read_masks
 from saadi.records import Pair, Sample, read_records
 
 ARMS = (
-    *("real", "real-pretrained", "copy-paste", "reconstructed", "feedback", "unaligned", "rejection", "winners"),
-    *("round-1", "round-2", "unpicked", "unled"),
+    *("real", "real-pretrained", "unaligned", "copy-paste", "reconstructed", "feedback"),
+    *("rejection", "winners", "round-1", "round-2", "unled", "unpicked"),
 )
 SETTINGS: dict[str, Any] = {
     "task": "segmentation",
