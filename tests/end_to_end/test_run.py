@@ -252,7 +252,7 @@ def test_check_lists_every_problem(saadi: Command, table: Path, tmp_path: Path) 
     assert "in two splits" in errors
 
 
-@pytest.mark.parametrize(("seeds", "trainings"), [(1, 8), (2, 16)])
+@pytest.mark.parametrize(("seeds", "trainings"), [(1, 10), (2, 20)])
 def test_a_dry_run_plans_and_writes_nothing(
     seeds: int, trainings: int, saadi: Command, tiny: Path, tmp_path: Path
 ) -> None:

@@ -153,7 +153,7 @@ def test_the_page_and_the_plan_speak_of_masks(painted: Finished, saadi: Command)
     for words in ("the same segmenter", "asked for", "copy-paste", "surface distance, pixels", "what the judge sees"):
         assert words in page
     plan = json.loads(saadi("run", painted.config, "--dry-run", "--json").out)
-    assert plan["stages"]["downstream"]["trainings"] == 2 * (2 + 8)
+    assert plan["stages"]["downstream"]["trainings"] == 2 * (2 + 10)
 
 
 def test_presence_runs_too(saadi: Command, tmp_path: Path) -> None:

@@ -141,7 +141,9 @@ def test_a_killed_process_ends_the_run_and_the_same_command_resumes(tmp_path: Pa
     assert file_digest(folder / "base" / MANIFEST) == base  # not made again
     assert out.count('"schema"') == 1  # one of them writes
     results = read_json(folder / "results.json")
-    assert list(results["arms"]) == ["real", "real-pretrained", "unaligned", "rejection", "winners", "round-1"]
+    assert list(results["arms"]) == [
+        *("real", "real-pretrained", "unaligned", "feedback", "rejection", "winners", "round-1", "unled"),
+    ]
     assert (folder / "report.html").is_file()
     assert not (folder / ".parts").exists()
     assert not list(folder.rglob("judged"))

@@ -48,6 +48,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     painter = SimpleNamespace(train=read_data(run / "data"), paint=paint)
     monkeypatch.setattr(Painter, "open", lambda *_: painter)
+    monkeypatch.setattr(inspection, "open_led", lambda *_: painter)
     monkeypatch.setattr(inspection, "load_embedder", lambda folder: Eyes())
     return run
 
