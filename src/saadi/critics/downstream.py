@@ -64,6 +64,11 @@ class Network:
                 logits = self.net((x - self.mean) / self.std).double().cpu() / self.temperature
             yield rows, logits.numpy()
 
+    def calibrated(self, images: Tensor) -> Tensor:
+        """Calibrated logits of images [N, 3, S, S] in 0 .. 1 on the network's device, with a gradient where asked."""
+        logits: Tensor = self.net((images - self.mean) / self.std) / self.temperature
+        return logits
+
     def saliency(self, images: NDArray[np.uint8], targets: Targets) -> NDArray[np.float32]:
         """How much each pixel of images [N, S, S, 3] moves the task's loss on its target, [N, S, S] >= 0: the absolute
         gradient of each image's own loss, summed over colours (Simonyan et al., arXiv:1312.6034)."""
@@ -71,7 +76,7 @@ class Network:
         for rows in self._batches(images):
             with evaluating(self.net), torch.enable_grad():
                 x = _tensor(images[rows]).to(self.mean.device).requires_grad_()
-                logits = self.net((x - self.mean) / self.std) / self.temperature
+                logits = self.calibrated(x)
                 wanted = torch.from_numpy(targets[rows]).to(self.mean.device)
                 losses = [self.task.loss(*one) for one in zip(logits[:, None], wanted[:, None], strict=True)]
                 (slope,) = torch.autograd.grad(torch.stack(losses).sum(), x)

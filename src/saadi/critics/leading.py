@@ -44,7 +44,7 @@ def towards(generator: Generator, members: Sequence[Network], wanted: Tensor, st
             losses = [
                 member.task.surprise(*one)  # each image's own: what else is in the batch must not matter
                 for member in members
-                for one in zip(_logits(member, shown)[:, None], asked[:, None], strict=True)
+                for one in zip(member.calibrated(shown)[:, None], asked[:, None], strict=True)
             ]
             (found,) = torch.autograd.grad(torch.stack(losses).sum(), x0)
         return found
@@ -57,12 +57,6 @@ def towards(generator: Generator, members: Sequence[Network], wanted: Tensor, st
         return -strength * noise_left * slopes / size
 
     return feedback
-
-
-def _logits(member: Network, images: Tensor) -> Tensor:
-    """Calibrated, of images [N, 3, S, S] in 0 .. 1, with a gradient."""
-    logits: Tensor = member.net((images - member.mean) / member.std) / member.temperature
-    return logits
 
 
 def open_led(root: Path, config: RunConfig, adapters: Sequence[str]) -> Painter:
