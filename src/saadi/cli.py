@@ -43,7 +43,9 @@ def _execute(config: Any, out: Path, *, final: bool, dry: bool, as_json: bool, r
 
     if dry:
         from saadi.preflight import preflight
+        from saadi.runtime import prepare_runtime
 
+        prepare_runtime(config)
         preflight(config, out)
         plan = estimate(config)
         typer.echo(json.dumps(plan, indent=1) if as_json else render_plan(plan))

@@ -20,12 +20,12 @@ from saadi.critics.downstream import Labelled, train_network
 from saadi.critics.tasks import TASKS
 from saadi.data.load import list_frames
 from saadi.diffusion.drawing import unet_passes
-from saadi.diffusion.footprint import encoded_bytes, read_footprint
+from saadi.diffusion.footprint import decoding_flops, encoded_bytes, read_footprint
 from saadi.diffusion.generator import encode_prompts
 from saadi.diffusion.lessons import LAYOUTS
 from saadi.diffusion.stages import open_start, start_folder, tunes_all
 from saadi.evaluation.arms import real_arms
-from saadi.runtime import device_of, precision_of, prepare_runtime
+from saadi.runtime import device_of, precision_of
 from saadi.workers import crew_size
 
 _PROBE = 16
@@ -96,16 +96,26 @@ def _by_the_crew(config: RunConfig, seconds: Callable[[], float]) -> float:
         torch.set_num_threads(threads)
 
 
-def _images_drawn(config: RunConfig, classes: int, candidates: int) -> int:
-    """Synthetic images of a whole run: pools of `candidates` a class, sets, and what rejection draws beyond these."""
+def _images_drawn(config: RunConfig, classes: int, candidates: int) -> tuple[int, int]:
+    """Synthetic images of a whole run: pools of `candidates` a class, sets, and what rejection draws beyond these. And
+    how many of them the critic leads."""
     sets = classes * -(-config.evaluation.synthetic // classes)
     pools = config.rounds * classes * candidates
     several = config.evaluation.drawn * sets
-    drawn = pools + sets + config.rounds * several
+    led = config.rounds * several
+    drawn = pools + sets + led
     if config.evaluation.controls:
         more = max(0, pools + several - pools // config.rounds - sets)  # what rejection draws beyond a pool and a set
         drawn += more + sets + (config.sampling.lead > 0) * (several + sets)  # winners; feedback and unled
-    return drawn
+        led += several
+    return drawn, led * (config.sampling.lead > 0)
+
+
+def _decodings(config: RunConfig) -> float:
+    """What leading an image takes beside its critics, in UNet passes: at each step but the last it is decoded, and the
+    gradient comes back, which is two decodings more."""
+    start, size = start_folder(config), config.data.size
+    return 3 * (config.sampling.steps - 1) * decoding_flops(start, size) / read_footprint(start, size).flops
 
 
 def _trainings(config: RunConfig) -> int:
@@ -130,7 +140,8 @@ def disk_bytes(config: RunConfig, images: int, classes: int) -> int:
     """The disk a run of so many real images and classes fills at most, about: images, models in float32, and, while it
     is made, stage 1's latents and its checkpoint, which holds weights, two moments and an average."""
     dense = TASKS[config.task].dense
-    made = _images_drawn(config, classes, config.preferences.max_candidates) + 2 * dense * config.evaluation.synthetic
+    drawn, _ = _images_drawn(config, classes, config.preferences.max_candidates)
+    made = drawn + 2 * dense * config.evaluation.synthetic
     pixels = (images + 2 * made) * (3 + dense) * config.data.size**2
     lessons = max(LAYOUTS, images * (1 + classes)) if dense else images
     latents = lessons * encoded_bytes(start_folder(config), config.data.size)
@@ -160,20 +171,20 @@ def memory_bytes(config: RunConfig) -> dict[str, int]:
 
 def estimate(config: RunConfig) -> dict[str, Any]:
     """Stages with their work and seconds, and the disk in bytes. Reads the data's table, not the images."""
-    prepare_runtime(config)
     space, frames, _ = list_frames(config.data, config.seed, config.task)
     images, classes = len(frames), len(space.asked)
     rendered = images + (config.data.phantom.oracle if config.data.source == "phantom" else 0)
     training = _seconds_per_pass(config, training=True)
     forward = _by_the_crew(config, lambda: _seconds_per_pass(config, training=False))
     image = _by_the_crew(config, lambda: _seconds_per_image(config, classes))
-    drawn = _images_drawn(config, classes, config.preferences.candidates)
+    drawn, led = _images_drawn(config, classes, config.preferences.candidates)
     alignment, evaluation = config.alignment, config.evaluation
     steps = 2 * alignment.pairs * alignment.steps * (config.rounds + 1)
     trainings = _trainings(config)
     members = config.critic.folds * config.critic.copies
     critics = members * config.critic.classifier.steps * config.critic.classifier.batch
     judge = config.critic.judge.steps * config.critic.judge.batch
+    leading = _decodings(config) * forward + (config.sampling.steps - 1) * members * image if led else 0.0
     stages = {
         "data": {"images": rendered, "seconds": 0.008 * rendered},
         "base": {
@@ -181,7 +192,11 @@ def estimate(config: RunConfig) -> dict[str, Any]:
             "seconds": config.base.steps * config.base.batch * training,
         },
         "critic and judge": {"images": critics + judge, "seconds": (critics + 2 * judge) * image},
-        "drawing": {"images": drawn, "seconds": unet_passes(drawn, config.sampling) * forward},
+        "drawing": {
+            "images": drawn,
+            "led": led,
+            "seconds": unet_passes(drawn, config.sampling) * forward + led * leading,
+        },
         "alignment": {"passes": steps, "seconds": steps * training},
         "downstream": {
             "trainings": trainings,

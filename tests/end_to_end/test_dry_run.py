@@ -22,6 +22,19 @@ def test_a_dry_run_plans_and_writes_nothing(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_dry_run_counts_what_is_led_and_says_nothing_beside_the_plan(
+    saadi: Command, tiny: Path, tmp_path: Path
+) -> None:
+    def led(lead: float) -> int:
+        settings = [f"sampling.lead={lead}", "evaluation.synthetic=16", "evaluation.drawn=3"]
+        sets = [word for one in settings for word in ("--set", one)]
+        done = saadi("run", tiny, "--out", tmp_path / "run", "--dry-run", "--json", *sets)
+        assert done.err == ""
+        return int(json.loads(done.out)["stages"]["drawing"]["led"])
+
+    assert (led(0), led(0.1)) == (0, 3 * 3 * 16)  # two rounds and feedback: three are drawn for each that is used
+
+
 def test_a_dry_run_refuses_what_the_run_would(saadi: Command, tiny: Path, tmp_path: Path) -> None:
     for setting, word in (
         ("evaluation.classifier.model=vit_tiny_patch16_224", "evaluation.classifier.model"),

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from saadi.config import RunConfig
 from saadi.configfile import parse_config
 from saadi.diffusion import presets
-from saadi.diffusion.footprint import encoded_bytes, footprint, read_footprint
+from saadi.diffusion.footprint import decoding_flops, encoded_bytes, footprint, read_footprint
 from saadi.diffusion.lora import add_adapter
 from saadi.plan import _seconds_per_pass, flops_a_second
 
@@ -86,6 +86,15 @@ def test_a_folder_is_read_without_its_weights(form: str, tmp_path: Path) -> None
     assert read_footprint(folder, 64) == footprint(build_stable(form).unet.config, 64, 8, 77)
     channels = 4 + 5 * form.endswith("inpainting") + 1  # latents, what an inpainting network is told, a weight
     assert encoded_bytes(folder, 64) == 4 * channels * 8 * 8
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_flops_of_decoding_are_what_the_autoencoder_takes(form: str, tmp_path: Path) -> None:
+    vae, folder = build_stable(form).vae, save_stable(form, tmp_path / form)
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        vae.decode(torch.randn(1, 4, 8, 8))
+    assert decoding_flops(folder, 64) == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
 def test_time_is_told_without_weights_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from saadi.diffusion.generator import PARTS
 from saadi.diffusion.lora import TARGETS
 from saadi.diffusion.presets import PROMPT_TOKENS
 
@@ -162,6 +163,18 @@ def read_footprint(folder: Path, size: int) -> Footprint:
     words = folder / "tokenizer" / "tokenizer_config.json"
     known = json.loads(words.read_text(encoding="utf-8")) if words.is_file() else {}
     return footprint(unet, size, cell, int(known.get("model_max_length", PROMPT_TOKENS)))
+
+
+def decoding_flops(folder: Path, size: int) -> float:
+    """What decoding one image takes with the autoencoder of a model in Stable Diffusion's format."""
+    unet, cell = _configurations(folder)
+    known = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
+    kind = PARTS["vae"][known["_class_name"]]
+    with torch.device("meta"):
+        vae, side = kind.from_config(known).eval(), size // cell
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            vae.decode(torch.empty(1, unet["out_channels"], side, side))
+    return float(counter.get_total_flops())
 
 
 def encoded_bytes(folder: Path, size: int) -> int:
