@@ -134,6 +134,13 @@ def test_the_page_shows_aligned_images_as_drawn_and_tells_the_pick_in_a_figure(r
     assert "seen as such: 50 %, after the critic’s pick: 100 %" in text.replace("\xa0", " ")
 
 
+def test_the_page_says_that_aligned_images_were_led_where_they_were(run: Path) -> None:
+    told = "The critic led the aligned model"
+    assert told not in check(write_page(run)).text
+    (run / "config.yaml").write_text("rounds: 2\nsampling: {lead: 0.1}\n")
+    assert told in check(write_page(run)).text
+
+
 def test_a_whole_page_is_well_formed_and_lets_nothing_hostile_through(run: Path) -> None:
     page = check(write_page(run))
     assert {"img", "svg", "table"} <= {tag for tag, _ in page.tags}

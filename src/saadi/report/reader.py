@@ -40,12 +40,13 @@ class Run:
     """What a page can be made of. Empty means that the stage has not been reached.
 
     `images` [N, S, S, 3] uint8; `masks` [N, S, S], of segmentation alone. `names`: all classes by their ids; `classes`:
-    those that are asked for.
+    those that are asked for. `led`: whether the critic leads what is drawn of an aligned model.
     """
 
     folder: Path
     config: str
     task: str
+    led: bool
     planned: int
     results: Row
     names: tuple[str, ...]
@@ -155,14 +156,16 @@ def read_run(folder: Path) -> Run:
         raise BadInput(f"{folder}: not a run's folder (it has no config.yaml); give the folder that `saadi run` wrote")
     config = _text(folder / "config.yaml")
     values = yaml.safe_load(config)
-    planned, results = values.get("rounds") if isinstance(values, dict) else None, read_json(folder / "results.json")
+    values = values if isinstance(values, dict) else {}
+    planned, results, sampling = values.get("rounds"), read_json(folder / "results.json"), values.get("sampling")
     found = (re.fullmatch(r"round-(\d+)", path.name) for path in folder.iterdir())
     space = read_json(folder / "data/space.json")
     rounds = tuple(_round(folder, k) for k in sorted(int(match[1]) for match in found if match))
     return Run(
         folder=folder,
         config=config,
-        task=str(values.get("task", "classification")) if isinstance(values, dict) else "classification",
+        task=str(values.get("task", "classification")),
+        led=isinstance(sampling, dict) and bool(sampling.get("lead")),
         planned=planned if isinstance(planned, int) and not results else len(rounds),
         results=results,
         names=tuple(space.get("names", ())),
