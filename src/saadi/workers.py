@@ -19,6 +19,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -102,6 +103,10 @@ class Crew:
         if self._team.size > 1:
             self._shared.append(lambda folder: do(self._context, folder, **arguments))
             return partial(self._fetch_shared, len(self._shared) - 1)
+        return self.own_job(do, **arguments)
+
+    def own_job(self, do: Callable[..., None], **arguments: Any) -> Fetch:
+        """As `job`, but one process's own: of a team, who queues it does it itself."""
         if not self.count:
             return lambda folder: do(self._context, folder, **arguments)
         part = self._parts / f"{self._token}-{self._jobs}"
@@ -114,6 +119,16 @@ class Crew:
             _lay(part, folder)
 
         return fetch
+
+    @contextmanager
+    def place(self) -> Iterator[Path]:
+        """An empty folder for a job's files that are wanted for a moment only."""
+        folder = self._parts / f"{self._token}-place"
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder)
 
     def _fetch_shared(self, number: int, folder: Path) -> None:
         """Have job `number` of the team's laid into a folder, once each process has done one of the next few."""

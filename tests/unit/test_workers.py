@@ -115,6 +115,16 @@ def test_with_one_thread_a_job_is_done_here_when_it_is_fetched(
     assert (tmp_path / "3.txt").read_text().split()[:2] == ["6", str(os.getpid())]
 
 
+def test_files_that_are_wanted_for_a_moment_leave_nothing(pair: Crew, jobs: ModuleType, tmp_path: Path) -> None:
+    before = set(tmp_path.rglob("*"))
+    for n in (1, 2):
+        fetch = pair.own_job(jobs.double, n=n)
+        with pair.place() as place:
+            fetch(place)
+            assert (place / f"{n}.txt").read_text().startswith(f"{2 * n} ")
+    assert set(tmp_path.rglob("*")) - before <= {tmp_path / ".parts"}
+
+
 def test_a_context_keeps_the_last_of_each_name(tmp_path: Path) -> None:
     context = Context(tmp_path, RunConfig())
     made: list[None] = []

@@ -11,7 +11,7 @@ from saadi.critics.tasks import TASKS
 from saadi.data import Dataset
 from saadi.evaluation.arms import Arm
 from saadi.evaluation.metrics import mean_score, point
-from saadi.evaluation.trainings import predict, train_arms
+from saadi.evaluation.trainings import train_arms, val_answers
 from saadi.store import Run
 
 
@@ -26,7 +26,7 @@ def levels(run: Run, data: Dataset, arm: Arm) -> dict[float, float]:
     truth = val.targets(run.config.task)
 
     def level(share: float) -> float:
-        answers = np.stack([predict(run, data, arm, share, seed, "val") for seed in seeds])
+        answers = np.stack([val_answers(run, arm, share, seed) for seed in seeds])
         each = [point(task.scored(truth, one[None], len(data.space))) for one in answers]
         return float(np.mean([mean_score(one, data.space.asked_ids) for one in each]))
 

@@ -20,7 +20,7 @@ from saadi.evaluation.arms import Arm
 from saadi.evaluation.choices import choose
 from saadi.evaluation.metrics import mean_score, point, rare_classes
 from saadi.evaluation.statistics import Bootstrap, crossed_bootstrap, holm
-from saadi.evaluation.trainings import predict
+from saadi.evaluation.trainings import stage_of, tell
 from saadi.files import digest, file_digest, versions
 from saadi.manifests import read_manifests
 from saadi.records import LabelSpace, Split, read_json, write_atomic
@@ -33,14 +33,25 @@ Predictions = dict[str, NDArray[Any]]
 """By arm, answers [seeds, N, ...] of the task."""
 
 
-def gather(run: Run, data: Dataset, arms: Sequence[Arm], mixing: Mapping[str, float], split: Split) -> Predictions:
-    """Predictions of all arms on a split. Reading `test` is logged in the run's folder."""
+def gather(
+    run: Run, arms: Sequence[Arm], mixing: Mapping[str, float], split: Split
+) -> tuple[Predictions, dict[str, dict[str, Any]]]:
+    """Predictions of all arms on a split, and the task's further figures. Reading `test` is logged in the folder."""
     if split == "test":
         line = json.dumps({"read": "test", "at": datetime.now(UTC).isoformat(timespec="seconds")})
         with (run.folder / "test-reads.jsonl").open("a", encoding="utf-8") as log:
             log.write(line + "\n")
+    report, predictions, further = run.begin("evaluation/answers"), Predictions(), dict[str, dict[str, Any]]()
     seeds = range(run.config.evaluation.seeds)
-    return {a.name: np.stack([predict(run, data, a, mixing[a.name], s, split) for s in seeds]) for a in arms}
+    trainings = {arm.name: [stage_of(arm.name, mixing[arm.name], seed) for seed in seeds] for arm in arms}
+    jobs = [run.crew.own_job(tell, trainings=trainings[a.name], recipe=a.recipe, split=split) for a in arms]
+    for done, (arm, fetch) in enumerate(zip(arms, jobs, strict=True), 1):
+        with run.crew.place() as place:
+            fetch(place)
+            predictions[arm.name] = np.load(place / "answers.npy", allow_pickle=False)
+            further[arm.name] = json.loads((place / "further.json").read_text(encoding="utf-8"))
+        report(done, len(arms))
+    return predictions, further
 
 
 def gains_of(boot: Bootstrap, names: Sequence[str], asked: Sequence[int], rare: Sequence[int]) -> dict[str, Any]:
@@ -102,7 +113,8 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
     They hold None where nothing was measured. Final results stay: without `final` they are returned as they are, and
     those of stages since made anew, which the store has kept under another name, are named in a note.
     """
-    config, split = run.config, "test" if final else "val"
+    config = run.config
+    split: Split = "test" if final else "val"
     path = run.folder / "results.json"
     if path.is_file() and not final:
         before = read_json(path)
@@ -110,8 +122,8 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
             return before
     choices = choose(run, data, arms)
     mixing: dict[str, float] = choices["mixing"]
-    predictions = gather(run, data, arms, mixing, "test" if final else "val")
-    shown, train = data.split("test" if final else "val"), data.split("train")
+    predictions, further = gather(run, arms, mixing, split)
+    shown, train = data.split(split), data.split("train")
     space, task, truth = data.space, TASKS[config.task], shown.targets(config.task)
     rare_names = rare_classes(train.counts())
     rare = [space.id(name) for name in rare_names]
@@ -154,8 +166,7 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
             "given": "given one generator",
         },
         "arms": {
-            arm.name: _arm(arm, boot, space, per_seed[arm.name], rare, steps, mixing[arm.name])
-            | task.extra(truth, predictions[arm.name], len(space))
+            arm.name: _arm(arm, boot, space, per_seed[arm.name], rare, steps, mixing[arm.name]) | further[arm.name]
             for arm in arms
         },
         "gains": gains_of(boot, [arm.name for arm in arms], space.asked_ids, rare),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from saadi.data.stages import data_of
 from saadi.diffusion.painting import read_images, read_masks
 from saadi.evaluation.arms import Arm
 from saadi.files import save_array
-from saadi.records import Sample, Split, to_record
+from saadi.records import Sample, Split, to_record, write_atomic
 from saadi.runtime import device_of
 from saadi.seeds import seed_of
 from saadi.store import Run, silent
@@ -44,7 +45,8 @@ class Training:
         return cls(**{**values, "samples": tuple(to_record(sample, Sample) for sample in values["samples"])})
 
 
-def _stage(arm: str, share: float, seed: int) -> str:
+def stage_of(arm: str, share: float, seed: int) -> str:
+    """The stage that a training is."""
     return f"evaluation/trainings/{arm}/mix-{share:g}/seed-{seed}"
 
 
@@ -89,7 +91,7 @@ def train_arms(run: Run, jobs: Sequence[tuple[Arm, float, int]]) -> None:
     report = run.begin("evaluation/trainings")
     todo: list[tuple[str, Fetch | None, list[Any], list[str]]] = []
     for arm, share, seed in jobs:
-        stage = _stage(arm.name, share, seed)
+        stage = stage_of(arm.name, share, seed)
         settings = [_recipe(run.config, arm.recipe).model_dump(mode="json"), share, seed, run.config.seed]
         inputs = ["data", *arm.inputs]
         fetch = None
@@ -106,14 +108,21 @@ def train_arms(run: Run, jobs: Sequence[tuple[Arm, float, int]]) -> None:
         report(done, len(todo))
 
 
-def predict(run: Run, data: Dataset, arm: Arm, share: float, seed: int, split: Split) -> NDArray[Any]:
-    """What a finished training says of `val` (kept) or `test` (computed now) [N, ...], see `Downstream.answer`."""
-    folder = run.path(_stage(arm.name, share, seed))
-    if split == "val":
-        values: NDArray[Any] = np.load(folder / "val.npy", allow_pickle=False)
-        return values
-    state = load_file(folder / "model.safetensors")
-    model = restore(
-        TASKS[run.config.task], _recipe(run.config, arm.recipe), state, len(data.space), 1.0, device_of(run.config)
-    )
-    return model.answers(data.split(split).images)
+def val_answers(run: Run, arm: Arm, share: float, seed: int) -> NDArray[Any]:
+    """What a finished training says of `val` [N, ...], see `Downstream.answer`."""
+    values: NDArray[Any] = np.load(run.path(stage_of(arm.name, share, seed)) / "val.npy", allow_pickle=False)
+    return values
+
+
+def tell(context: Context, out: Path, *, trainings: list[str], recipe: dict[str, str], split: Split) -> None:
+    """A job: what an arm's finished trainings say of a split [T, N, ...], and the task's further figures of it."""
+    config, data = context.config, data_of(context)
+    task, shown = TASKS[config.task], data.split(split)
+    answers = []
+    for training in trainings:
+        state = load_file(context.root / training / "model.safetensors")
+        model = restore(task, _recipe(config, recipe), state, len(data.space), 1.0, device_of(config))
+        answers.append(model.answers(shown.images))
+    save_array(out / "answers.npy", np.stack(answers))
+    further = task.extra(shown.targets(config.task), np.stack(answers), len(data.space))
+    write_atomic(out / "further.json", json.dumps(further))  # nan and all
