@@ -147,8 +147,9 @@ def _agreement(logits: Array, sets: Request) -> Array:
 def _overlap(found: NDArray[Any], maps: Request, asked: Ids) -> tuple[Array, Array]:
     """The share of `found` [N, S, S], 0 .. 1, that lies in the requested region, and both areas' sum, in pixels [N]."""
     wanted = maps == asked[:, None, None]
-    if not wanted.reshape(len(wanted), -1).any(1).all():
-        raise BadInput("requests: some maps show nothing of the class that is asked for in them")
+    if (blank := ~wanted.any((1, 2))).any():
+        row = int(blank.argmax())
+        raise BadInput(f"requests: map {row} shows nothing of class {asked[row]}, which is asked for in it")
     within = np.where(maps != IGNORE, found, 0.0)
     return (within * wanted).sum((1, 2)), within.sum((1, 2)) + wanted.sum((1, 2))
 

@@ -136,7 +136,7 @@ def test_the_surer_of_two_that_find_the_region_is_better_but_half_is_needed_to_b
 
 
 def test_a_request_for_nothing_is_bad_input() -> None:
-    with pytest.raises(BadInput, match="nothing of the class that is asked for"):
+    with pytest.raises(BadInput, match="map 0 shows nothing of class 2"):
         region_dice(np.zeros((1, 3, 8, 8)), region()[None], np.array([2]))
 
 
