@@ -3,8 +3,8 @@
     python benchmarks/rounds.py --rounds 5 --out runs/rounds [--seed 0] [--set A.B=C ...]
 
 Of every model, from the unaligned one on, the images that it drew as candidates for the next round, and of the last one
-those of its set: as many of each class, as they come, nobody picked. Then the accuracy of each round's arm, on `val`.
-Resumable; a table, and rounds.json.
+those of its set that nobody led: as many of each class, as they come, nobody picked. Then what is used of each round's
+model, led and picked (`used_...`), and the accuracy of its arm, on `val`. Resumable; a table, and rounds.json.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from saadi.store import Run
 
 
 def drawn_by(run: Run, rounds: int) -> list[list[Sample]]:
-    """What the model drew after 0, 1, ... rounds, equally many of each class and in number."""
+    """What the model drew after 0, 1, ... rounds, not led, equally many of each class and in number."""
+    last = "unled" if run.config.sampling.lead else f"round-{rounds}"
     files = [f"round-{k}/samples/samples.jsonl" for k in range(1, rounds + 1)]
-    pools = [read_records(run.folder / file, Sample) for file in files]
-    pools.append(read_records(run.folder / f"evaluation/sets/round-{rounds}/drawn.jsonl", Sample))
+    pools = [read_records(run.folder / file, Sample) for file in (*files, f"evaluation/sets/{last}/drawn.jsonl")]
     count = min(len(members) for pool in pools for members in by_label(pool).values())
     return [[sample for members in by_label(pool).values() for sample in members[:count]] for pool in pools]
 
@@ -83,18 +83,20 @@ def main() -> None:
         data = prepare_data(run)
         critic = fit_critics(run, data)
         for k, samples in enumerate(drawn_by(run, arguments.rounds)):
-            arm = results["arms"][f"round-{k}" if k else "unaligned"]
+            name = f"round-{k}" if k else "unaligned"
+            arm, used = results["arms"][name], results["synthetic"][name]
             log = [json.loads(line) for line in (folder / f"round-{k}/adapter/log.jsonl").open()] if k else [{}]
             pairs = len((folder / f"round-{k}/pairs/pairs.jsonl").read_text().splitlines()) if k else 0
             told = {"round": k, "pairs": pairs, "winners_error": log[-1].get("winner_change", 0.0)}
-            rows.append(told | measure(run, data, critic, samples) | {"val": arm["mean"]})
+            told_of = {f"used_{key}": used[key] for key in ("judge_agreement", "kid", "memorised")}
+            rows.append(told | measure(run, data, critic, samples) | told_of | {"val": arm["mean"]})
             rows[-1]["reason"] = read_json(folder / f"round-{k}/adapter/summary.json")["reason"] if k else ""
     write_atomic(arguments.out / "rounds.json", json.dumps(rows, indent=1) + "\n")
     columns = [name for name in rows[0] if name != "reason"]
     table = Table(*(name.replace("_", " ") for name in columns))
     for row in rows:
         table.add_row(*(f"{row[name]:.3f}" if isinstance(row[name], float) else str(row[name]) for name in columns))
-    Console(width=140).print(table)
+    Console(width=170).print(table)
 
 
 if __name__ == "__main__":
