@@ -62,6 +62,8 @@ def test_the_headline_tells_the_lead_apart_too() -> None:
     assert more[-2].startswith("Alignment alone changes")
     assert more[-2].endswith("+20.0 points (95 % interval 10.0 to 30.0, 96 images of the same noise).")
     assert more[-1].startswith("With the critic's lead it changes")
+    del found["arms"]["unpicked"]
+    assert "unaligned images that the critic led alike by 2.0 points" in headline(found)[1][2]
 
 
 def test_an_interval_that_touches_zero_shows_nothing() -> None:

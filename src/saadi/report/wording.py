@@ -259,11 +259,12 @@ def headline(results: Mapping[str, Any]) -> tuple[str, list[str]]:
     whole = f"The method, {', '.join(('alignment', *parts[:-1]))} and {parts[-1]}," if parts else "Alignment"
     method = "The method" if parts else "Alignment"
     without = " and ".join(f"the {part}" for part in parts)
+    alike = "led and picked" if "pick" in parts else "led"
     by_itself = [(f"Alignment alone, without {without},", f"{control} - unaligned", "unaligned images")]
     for who, pair, name in (
         (whole, f"{last} - unaligned", "unaligned images"),
         *(by_itself if parts else ()),
-        (method, f"{last} - feedback", "unaligned images that the critic led and picked alike"),
+        (method, f"{last} - feedback", f"unaligned images that the critic {alike} alike"),
         (method, f"{last} - rejection", "rejection sampling with the same critic"),
     ):
         other = gains.get(pair)
