@@ -1,6 +1,7 @@
 """The demo's recipe on phantom seeds it was not tuned on: one command, one JSON and one table, resumable.
 
     python benchmarks/phantom_seeds.py --seeds 101 102 103 104 105 --out runs/phantom-seeds
+    python benchmarks/phantom_seeds.py --task segmentation --out runs/phantom-seeds-segmentation
 
 Each seed redraws the world, base, critic, samples, adapters and trainings. The summary's interval is a t-interval over
 pipeline seeds: unlike the demo's own, it is not conditional on one generator.
@@ -21,15 +22,6 @@ from saadi.pipeline import run
 from saadi.progress import Terminal
 from saadi.records import write_atomic
 
-GAINS = (
-    "round-2 - unaligned",
-    "unpicked - unaligned",
-    "round-2 - real",
-    "round-2 - rejection",
-    "round-2 - round-1",
-    "unaligned - real",
-)
-
 
 def summary(values: list[float]) -> dict[str, Any]:
     """Mean and 95 % t-interval of one figure over pipeline seeds; one seed has no interval."""
@@ -43,26 +35,32 @@ def summary(values: list[float]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[101, 102, 103, 104, 105])
+    parser.add_argument("--task", default="classification", help="of the two demos")
     parser.add_argument("--out", type=Path, default=Path("runs/phantom-seeds"))
     parser.add_argument("--set", dest="assignments", action="append", default=[], metavar="A.B=C")
     arguments = parser.parse_args()
     results = []
     for seed in arguments.seeds:
         with Terminal() as terminal:
-            folder = arguments.out / f"seed-{seed}"
-            results.append(
-                run(demo_config(seed, tuple(arguments.assignments)), folder, final=True, begin=terminal.begin)
-            )
+            folder, config = arguments.out / f"seed-{seed}", demo_config(seed, arguments.assignments, arguments.task)
+            results.append(run(config, folder, final=True, begin=terminal.begin))
+
+    def over(part: str, key: str) -> dict[str, Any]:
+        return {name: summary([result[part][name][key] for result in results]) for name in results[0][part]}
+
     table = {
         "seeds": arguments.seeds,
-        "arms": {name: summary([r["arms"][name]["mean"] for r in results]) for name in results[0]["arms"]},
-        "gains": {name: summary([r["gains"][name]["mean"] for r in results]) for name in GAINS},
+        "arms": over("arms", "mean"),
+        "gains": over("gains", "mean"),
+        "rare": over("gains", "rare"),
+        "judge": over("judge_gains", "mean"),
     }
     write_atomic(arguments.out / "summary.json", json.dumps(table, indent=1) + "\n")
-    for kind in ("arms", "gains"):
+    for kind in ("arms", "gains", "rare", "judge"):
+        print(kind)
         for name, entry in table[kind].items():
             interval = entry["ci95"] and "({:.1f} to {:.1f})".format(*(100 * bound for bound in entry["ci95"]))
-            print(f"{name:<24} {100 * entry['mean']:6.1f}  {interval or 'one seed'}")
+            print(f"  {name:<28} {100 * entry['mean']:6.1f}  {interval or 'one seed'}")
 
 
 if __name__ == "__main__":
