@@ -40,7 +40,7 @@ def folds_of(config: RunConfig) -> dict[str, RunConfig]:
         raise BadInput(f"data: {len(groups)} groups; leaving one out takes {LEAST}: two in train, one in val and test")
     return {
         group: config.model_copy(
-            update={"data": config.data.model_copy(update={"test": (group,), "val": (groups[k - 1],)})}
+            update={"data": config.data.model_copy(update={"test": (group,), "val": (groups[k - 1],)}), "patience": 0}
         )
         for k, group in enumerate(groups)
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -25,7 +25,7 @@ from saadi.manifests import MANIFEST
 from saadi.pairing import PAIRINGS
 from saadi.penalties import PENALTIES
 from saadi.plan import disk_bytes
-from saadi.preferences import CRITERIA
+from saadi.preferences import CRITERIA, taken_for
 from saadi.records import Frame, LabelSpace
 from saadi.runtime import device_of
 from saadi.tracking import check_trackers
@@ -61,7 +61,7 @@ def preflight(config: RunConfig, folder: Path) -> None:
     space, frames, _ = list_frames(config.data, config.seed, config.task)
     _check_folds(config, frames)
     _check_enough(config, frames, len(space.asked))
-    _check_base(config, space)
+    _check_base(config, space, frames)
     _check_place(folder, disk_bytes(config, len(frames), len(space.asked)))
 
 
@@ -199,7 +199,17 @@ def _check_place(folder: Path, need: int) -> None:
         )
 
 
-def _check_base(config: RunConfig, space: LabelSpace) -> None:
+def _prompts(config: RunConfig, space: LabelSpace, frames: Sequence[Frame]) -> list[str]:
+    """All that a run asks for: single classes; of presence, the sets that are shown, and as they may be taken for."""
+    sets = [(name,) for name in space.names]
+    if config.task == "presence":
+        shown = {frame.labels for frame in frames if frame.split == "train"}
+        taken = {taken_for(config.task, labels, rival) for labels in shown for rival in space.asked}
+        sets = sorted({tuple(sorted(labels)) for labels in shown | taken})
+    return [prompt_of(config, labels) for labels in sets]
+
+
+def _check_base(config: RunConfig, space: LabelSpace, frames: Sequence[Frame]) -> None:
     """Open the start model, and see that it tells the prompts apart and knows the settings of sampling."""
     if config.base.from_scratch and config.base.model != "tiny":
         raise BadInput(f"base.from_scratch: is for tiny only, and base.model is {config.base.model}; unset one of them")
@@ -211,7 +221,7 @@ def _check_base(config: RunConfig, space: LabelSpace) -> None:
             "nine input channels, the other tasks need one of text to image"
         )
     _known_things(config, space)
-    prompt_table(generator, [prompt_of(config, [name]) for name in space.names])
+    prompt_table(generator, _prompts(config, space, frames))
     total, kind = len(generator.schedule.alpha_bar), generator.schedule.prediction
     if int(config.sampling.steps * config.sampling.strength) < 1:
         short = f"{config.sampling.strength:g} leaves none of {config.sampling.steps} steps"

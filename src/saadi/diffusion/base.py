@@ -42,13 +42,11 @@ def sampling_probabilities(shown: NDArray[np.bool_], balance: float) -> NDArray[
 
 def prompt_table(generator: Generator, prompts: Sequence[str]) -> Tensor:
     """Token ids [C + 1, T] of the class prompts, the empty prompt last. Raises `BadInput` if two become one."""
-    ids = token_ids(generator, [*prompts, ""])
-    for i, row in enumerate(ids):
-        for j in range(i):
-            if torch.equal(row, ids[j]):
-                raise BadInput(
-                    f"prompts {prompts[j]!r} and {[*prompts, ''][i]!r} are the same to the text encoder; rename a class"
-                )
+    ids, known = token_ids(generator, [*prompts, ""]), dict[tuple[int, ...], str]()
+    for prompt, row in zip([*prompts, ""], ids.tolist(), strict=True):
+        if (key := tuple(row)) in known:
+            raise BadInput(f"prompts {known[key]!r} and {prompt!r} are the same to the text encoder; rename a class")
+        known[key] = prompt
     return ids
 
 
