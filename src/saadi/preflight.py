@@ -201,7 +201,7 @@ def _check_place(folder: Path, need: int) -> None:
 
 def _prompts(config: RunConfig, space: LabelSpace, frames: Sequence[Frame]) -> list[str]:
     """All that a run asks for: single classes; of presence, the sets that are shown, and as they may be taken for."""
-    sets = [(name,) for name in space.names]
+    sets: list[tuple[str, ...]] = [(name,) for name in space.names]
     if config.task == "presence":
         shown = {frame.labels for frame in frames if frame.split == "train"}
         taken = {taken_for(config.task, labels, rival) for labels in shown for rival in space.asked}

@@ -64,13 +64,22 @@ def test_pixels_that_are_ignored_count_for_nothing() -> None:
 
 
 def test_empty_classes() -> None:
-    """In neither: no score, left out of the mean. Missed, or only predicted: 0."""
+    """Missed: 0. Not in the truth: no score, predicted or not; so a stray pixel does not move the mean by a class."""
     empty = np.zeros((12, 12), np.uint8)
     scores = dice(square(2, 2), square(2, 2, value=2), 4)
-    np.testing.assert_array_equal(scores, [1.0, 0.0, 0.0, np.nan])
-    assert mean_score(np.array(scores)) == pytest.approx(1 / 3)
+    np.testing.assert_array_equal(scores, [1.0, 0.0, np.nan, np.nan])
+    assert mean_score(np.array(scores)) == 0.5
     assert mean_score(np.array(scores), range(1, 4)) == 0.0  # without the background
     np.testing.assert_array_equal(dice(empty, empty), [1.0, np.nan])
+
+
+def test_a_class_has_a_score_in_a_resample_only_if_it_shows_it() -> None:
+    true = np.stack([square(0, 0, 4), square(0, 0, 0)])
+    said = np.stack([square(0, 0, 4), square(0, 0, 1)])[None]  # of the second image's one pixel is wrong
+    for tally in (tally_dice(pixel_tables(true, said, 2)), tally_surface(true, said, 2)):
+        scores = tally.scoring(np.array([0, 1]))
+        drawn = scores(np.array([[1.0, 1.0], [2.0, 0.0], [0.0, 2.0]]), np.ones((3, 1)))[:, 1]
+        assert np.isnan(drawn).tolist() == [False, False, True]
 
 
 def test_dice_pools_the_images_and_the_mean_over_images_does_not() -> None:

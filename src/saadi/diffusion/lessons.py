@@ -28,8 +28,8 @@ LAYOUTS = 6000
 
 
 def prompt_of(config: RunConfig, labels: Sequence[str]) -> str:
-    """The prompt that asks for some classes, in the order of their names; none is asked for by "nothing". A text encoder
-    knows words, so `vocal_folds` are vocal folds."""
+    """The prompt that asks for some classes, in the order of their names; none is asked for by "nothing". A text
+    encoder knows words, so `vocal_folds` are vocal folds."""
     return config.base.prompt.replace(LABEL, " and ".join(sorted(labels)).replace("_", " ") or "nothing")
 
 

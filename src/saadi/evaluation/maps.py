@@ -55,21 +55,27 @@ def _areas(tables: NDArray[np.int64]) -> tuple[Floats, Floats]:
     return both, (tables.sum(2) + tables.sum(3)).astype(np.float64)
 
 
+def _shown_by(tables: NDArray[np.int64]) -> Floats:
+    """Pixels of each class in the truth [N, C], from `pixel_tables`."""
+    pixels: Floats = tables[0].sum(-1).astype(np.float64)
+    return pixels
+
+
 def tally_dice(tables: NDArray[np.int64]) -> Tally:
     """The tally of Dice scores, 2 TP / (P + T), from `pixel_tables` [T, N, C, C]: pooled over the images by class.
 
-    It is F1 with pixels for images, and has its rule: a class in neither truth nor prediction of all the images has no
-    score (nan), one that is only predicted, or only missed, has 0. Classes are averaged after pooling, so an image
-    counts by the area it shows, and one that rightly shows nothing of a class changes nothing.
+    It is F1 with pixels for images. A class that the truth of none of the images shows has no score (nan), predicted or
+    not; one that is missed in all of them has 0. Classes are averaged after pooling, so an image counts by the area it
+    shows, and one that rightly shows nothing of a class changes nothing.
     """
     both, sums = _areas(tables)
-    return Tally(2 * both, sums)
+    return Tally(2 * both, sums, _shown_by(tables))
 
 
 def tally_iou(tables: NDArray[np.int64]) -> Tally:
     """The tally of intersections over unions, TP / (P + T - TP), as `tally_dice`; equal to D / (2 - D) by class."""
     both, sums = _areas(tables)
-    return Tally(both, sums - both)
+    return Tally(both, sums - both, _shown_by(tables))
 
 
 def image_mean(tally: Tally, among: Sequence[int] | None = None) -> Floats:
@@ -118,7 +124,8 @@ def tally_surface(true: Maps, predicted: Maps, classes: int, percentile: float |
             continue
         distances = surface_distances(one, two)
         parts[cell] = distances.mean() if percentile is None else np.percentile(distances, percentile)
-    return Tally(parts, wholes)
+    shown = np.stack([(true == c).any((1, 2)) for c in range(classes)], -1)
+    return Tally(parts, wholes, shown.astype(np.float64))
 
 
 def _shown(

@@ -69,10 +69,13 @@ class Tally(NamedTuple):
     """What scores by class are ratios of, image by image: `parts` and `wholes` [S, N, C] of S trainings on N images.
 
     A score is the sum of its parts over images and trainings by that of its wholes. Recall: right answers by images.
+    `shown` [N, C]: how much of a class the truth has; where it has none in all images, there is no score (nan), even
+    if something was predicted: one stray pixel must not move a mean over classes by a whole class.
     """
 
     parts: Floats
     wholes: Floats
+    shown: Floats | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -91,11 +94,13 @@ class Tally(NamedTuple):
             return sums.reshape(units, -1)
 
         part, whole = by_unit(self.parts), by_unit(self.wholes)
+        shown = np.zeros((units, classes))
+        np.add.at(shown, unit_of, 1.0 if self.shown is None else self.shown)
 
         def scores(unit_counts: Floats, seed_counts: Floats) -> Floats:
             sums = ((unit_counts @ one).reshape(-1, seeds, classes) for one in (part, whole))
             drawn_parts, drawn_wholes = (np.einsum("bs,bsc->bc", seed_counts, one) for one in sums)
-            return ratio(drawn_parts, drawn_wholes)
+            return np.where(unit_counts @ shown > 0, ratio(drawn_parts, drawn_wholes), np.nan)
 
         return scores
 
