@@ -17,7 +17,7 @@ from saadi.cards import dataset_card
 from saadi.config import RunConfig
 from saadi.diffusion.painting import save_png
 from saadi.exchange import safe_cell
-from saadi.records import IGNORE, LabelSpace, Sample, write_atomic
+from saadi.records import IGNORE, Frame, LabelSpace, Sample, write_atomic
 
 Images = NDArray[np.uint8]
 
@@ -71,10 +71,16 @@ def write_set(
     images: Sequence[Images],
     masks: Sequence[Images],
     facts: Mapping[str, Any],
+    frames: Sequence[Frame] = (),
 ) -> None:
     """Samples in the form that saadi reads as data of the task, with a table for `load_dataset`, masks also as COCO,
-    and a card."""
-    task, group = config.task, f"synthetic-round-{facts['round']}"
+    and a card.
+
+    `frames`: the training frames that some are painted into. Most of such an image is that frame, so it stays in the
+    frame's group: whoever splits the data anew must not have a patient in two splits. Others are a group of their own.
+    """
+    task, own = config.task, f"synthetic-round-{facts['round']}"
+    places = [sample.condition.place if task == "segmentation" else None for sample in samples]
     names = [f"{_stem(sample.label)}-{i:05d}.png" for i, sample in enumerate(samples)]
     for kind, pixels in (("images", images), ("masks", masks)):
         if pixels:
@@ -88,7 +94,8 @@ def write_set(
         columns["mask"] = [f"masks/{name}" for name in names]
         write_atomic(folder / "classes.json", json.dumps(dict(enumerate(space.names)), indent=1) + "\n")
         write_atomic(folder / "coco.json", json.dumps(coco(columns["file"], masks, space)) + "\n")
-    columns |= {"group": [group] * len(names), "split": ["train"] * len(names)}
+    columns["group"] = [safe_cell(frames[place[0]].group) if place else own for place in places]
+    columns["split"] = ["train"] * len(names)
     if task == "presence":
         shown = [sample.condition.labels for sample in samples]
         columns |= {f"has_{name}": [str(int(name in labels)) for labels in shown] for name in space.names}
@@ -98,7 +105,8 @@ def write_set(
     rows = [
         {"file_name": file, "label": sample.label}
         | ({"labels": list(sample.condition.labels)} if task == "presence" else {})
-        for file, sample in zip(columns["file"], samples, strict=True)
+        | ({"painted_into": frames[place[0]].file, "mask_from": frames[place[1]].file} if place else {})
+        for file, sample, place in zip(columns["file"], samples, places, strict=True)
     ]
     write_atomic(folder / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     write_atomic(folder / "README.md", dataset_card(config, facts))

@@ -116,7 +116,7 @@ def sample_run(
             "seed": seed,
             "out": str(out),
         }
-        write_set(place, config, data.space, samples, images, masks, facts)
+        write_set(place, config, data.space, samples, images, masks, facts, data.split("train").frames)
     return facts
 
 

@@ -146,6 +146,12 @@ def test_samples_are_an_input(painted: Finished, saadi: Command, tmp_path: Path)
         ids = np.asarray(Image.open(out / str(frame.mask)))
         assert ids.shape == np.asarray(Image.open(out / frame.file)).shape[:2] == (32, 32)
         assert 2 in ids
+    train = read_data(painted.folder / "data").split("train")
+    rows = [json.loads(line) for line in (out / "metadata.jsonl").read_text().splitlines()]
+    group_of = {frame.file: frame.group for frame in train.frames}
+    assert [frame.group for frame in scan.frames] == [group_of[row["painted_into"]] for row in rows]
+    assert all(row["mask_from"] in group_of for row in rows)
+    assert "pixels are a patient's" in (out / "README.md").read_text()
 
 
 def test_the_page_and_the_plan_speak_of_masks(painted: Finished, saadi: Command) -> None:

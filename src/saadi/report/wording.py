@@ -39,7 +39,7 @@ ARMS = {
     ),
     "feedback": (
         "feedback",
-        "The rival without alignment: real images and unaligned ones, as the same critic leads and picks them.",
+        "The rival without alignment: real images and unaligned ones that the same critic led, and picked if it picks.",
     ),
     "rejection": ("rejection", "Real images and the best of many unaligned images, picked by the same critic."),
     "winners": (
@@ -48,7 +48,8 @@ ARMS = {
     ),
     "round-k": (
         "aligned, round k",
-        "The method: real images and images drawn after k rounds of alignment, as the critic leads and picks them.",
+        "The method: real images and images drawn after k rounds of alignment, as the critic leads them and, where "
+        "several are drawn for each that is used, picks them.",
     ),
     "unpicked": (
         "aligned, unpicked",
@@ -56,7 +57,7 @@ ARMS = {
     ),
     "unled": (
         "aligned, unled",
-        "Control: the same, but not led by the critic either: what alignment alone is worth.",
+        "Control: real images and images drawn after the last round, neither led nor picked: alignment alone.",
     ),
 }
 
