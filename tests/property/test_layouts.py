@@ -78,8 +78,7 @@ def test_a_moved_object_takes_the_place_of_the_frames(
         known, later = layout.shown_after(number), layout.passes[number + 1 :]
         assert (known[one.object] == one.label).all()
         assert np.array_equal(known == IGNORE, np.logical_or.reduce([canvas == IGNORE, *(p.object for p in later)]))
-    own = whole_object(donor, label, [1, 2]) == label
-    assert layout.passes[-1].object.any() or not (own & (canvas != IGNORE)).any()  # a mask asks for something
+    assert layout.passes[-1].object.any()  # a mask asks for something, wherever the frame is known
     left = np.isin(canvas, [1, 2]) & ~layout.pasted
     assert (layout.target[left] == 0).all()  # what the frame's own things hid
     assert np.array_equal(layout.target[(canvas == 3) & ~layout.pasted], canvas[(canvas == 3) & ~layout.pasted])

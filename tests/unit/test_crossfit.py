@@ -89,8 +89,11 @@ def test_a_mirrored_copy_is_judged_by_the_member_that_never_saw_the_original() -
     crossfit = CrossFitted((member(0), member(1)), {"anna": 0, "ben": 1})
     critic = critic_of(crossfit, train, RunConfig())
     copies = np.stack([anna, anna[:, ::-1], ben, ben[:, ::-1]])
-    near = critic.nearest_groups(critic.embedder.embed(copies))
+    seen = critic.embedder.embed(copies)
+    near = critic.groups_of(seen, [Condition.of("hook")] * 4)
     assert near.tolist() == ["anna", "anna", "ben", "ben"]
+    painted = [Condition(str(k), ("hook",), 1, 0) for k in range(4)]  # into ben's frame, whatever it came to look like
+    assert critic.groups_of(seen, painted).tolist() == ["ben"] * 4
     np.testing.assert_array_equal(crossfit.judge(copies, near)[:, 0], [0, 0, 1, 1])
 
 

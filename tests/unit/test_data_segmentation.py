@@ -148,6 +148,10 @@ SPOILT: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "other size": (lambda at: repaint(at, "C0.png", values(0)[:, 1:]), ("C0.png", "47 x 32 px", "48 x 32")),
     "turned": (_turn, ("C1.png", "32 x 48 once turned as its EXIF says")),
     "unknown id": (_paint("D0.png", 3), ("D0.png", "9 pixels of 3", "list them")),
+    "all ignored": (
+        lambda at: repaint(at, "B3.png", np.full_like(values(0), 255)),
+        ("B3.png", "nothing is known of the frame"),
+    ),
     "interpolated": (_blur, ("B2.png", "interpolated edges? resize masks with nearest neighbour")),
     "never trained": (_more_classes, ("class saw has no training images", "null in classes.json")),
     "too few": (lambda at: repaint(at, "A0.png", values(1)), ("class clip has 3 training images", "4 are needed")),

@@ -67,8 +67,9 @@ def encoded(
         clean = sample_images(config, generator, train, some, images)
         if critic is not None and config.alignment.focus == "saliency":
             maps = read_masks(run.folder, some) if config.task == "segmentation" else None
-            groups = critic.nearest_groups(critic.embedder.embed(images))
-            where = critic.saliency(images, [sample.condition for sample in some], maps, groups)
+            conditions = [sample.condition for sample in some]
+            groups = critic.groups_of(critic.embedder.embed(images), conditions)
+            where = critic.saliency(images, conditions, maps, groups)
             clean = focused(clean, torch.from_numpy(where))
         yield clean
 

@@ -62,10 +62,13 @@ class Critic:
     mirrored: NDArray[np.float64]
     """[N, D] of their mirror images: training shows the members these, too."""
 
-    def nearest_groups(self, seen: NDArray[np.float64]) -> NDArray[np.str_]:
-        """The group [M] of the training image that each of some images, or its mirror image, is nearest to, by its
-        features `seen` [M, D]."""
-        return self.train.groups[nearest_mirrored(seen, self.features, self.mirrored).key]
+    def groups_of(self, seen: NDArray[np.float64], conditions: Sequence[Condition]) -> NDArray[np.str_]:
+        """The group [M] that a critic of each of some images must not have seen: of one that is painted into a training
+        frame, the frame's; else of the training image that it, or its mirror image, is nearest to, by its features
+        `seen` [M, D]."""
+        rows = nearest_mirrored(seen, self.features, self.mirrored).key
+        painted = [row if one.frame is None else one.frame for row, one in zip(rows, conditions, strict=True)]
+        return self.train.groups[np.array(painted, np.int64)]
 
     def verdicts(
         self,
@@ -155,7 +158,8 @@ def judge(context: Context, out: Path, *, samples: list[dict[str, Any]]) -> None
     images = read_images(context.root, wanted)
     maps = read_masks(context.root, wanted) if context.config.task == "segmentation" else None
     conditions, seen = [sample.condition for sample in wanted], critic.embedder.embed(images)
-    judged = critic.verdicts(images, conditions, maps, critic.nearest_groups(seen), [sample.id for sample in wanted])
+    groups = critic.groups_of(seen, conditions)
+    judged = critic.verdicts(images, conditions, maps, groups, [sample.id for sample in wanted])
     write_records(out / f"{wanted[0].id}.jsonl", judged)
     save_array(out / f"{wanted[0].id}.npy", seen)
 

@@ -12,7 +12,18 @@ from PIL import Image
 
 from saadi.data.classes import ClassTable
 from saadi.data.images import is_turned
-from saadi.data.masks import MOSTLY, NEAREST, Mask, between, open_mask, other_size, shown, square_mask, unknown_values
+from saadi.data.masks import (
+    MOSTLY,
+    NEAREST,
+    Mask,
+    between,
+    nothing_known,
+    open_mask,
+    other_size,
+    shown,
+    square_mask,
+    unknown_values,
+)
 from saadi.imageconfig import DataConfig
 from saadi.records import IGNORE, SPLITS, Frame
 
@@ -41,7 +52,7 @@ def mask_facts(
     `image`: where its image lies, and that image upright; None if it cannot be read.
     """
     mask = open_mask(path, table)
-    problems = [image and other_size(path, mask, *image), unknown_values(path, mask, table)]
+    problems = [image and other_size(path, mask, *image), unknown_values(path, mask, table), nothing_known(path, mask)]
     labels = shown(square_mask(mask.ids, config.size, config.square), table.space)
     facts = MaskFacts(
         labels=labels,

@@ -139,7 +139,8 @@ def _place(
     in view and not `hidden` [S, S].
 
     If none of `TRIES` does, the one that shows most of the part: a small one may be lost in a move, or pushed out of
-    view by the rest. If all lose it, the object stays where it is.
+    view by the rest. If all lose it, the object stays where it is, or, where that is hidden, comes as it is to where a
+    pixel of the part is not.
     """
     rows, columns = np.nonzero(ids)
     centre = (float(rows.mean()), float(columns.mean()))
@@ -154,6 +155,10 @@ def _place(
             return placed, move
         if part > most:
             best, most = (placed, move), part
+    if not (best[0] == label).any() and not hidden.all():
+        start, goal = rng.choice(np.argwhere(ids == label)), rng.choice(np.argwhere(~hidden))
+        move = np.concatenate([np.eye(2), (start - goal)[:, None]], 1)
+        return np.where(hidden, 0, moved(ids, move)).astype(np.uint8), move
     return best
 
 

@@ -109,6 +109,12 @@ def unknown_values(path: Path, mask: Mask, table: ClassTable) -> str | None:
     return f"{path}: {counts.sum()} pixels of {shown}{more}, which {table.listed} does not list; {fix}"
 
 
+def nothing_known(path: Path, mask: Mask) -> str | None:
+    """What is wrong with a mask that is ignored everywhere, or None."""
+    everywhere = bool((mask.ids == IGNORE).all())
+    return f"{path}: every pixel is ignored, so nothing is known of the frame; leave it out" if everywhere else None
+
+
 def other_size(path: Path, mask: Mask, image_path: Path, image: Image.Image) -> str | None:
     """What is wrong with a mask that is not as large as its upright image, or None."""
     if mask.size == image.size:
@@ -136,7 +142,8 @@ def read_mask(
     `image`: where its image lies, and that image upright; None leaves it to others to compare the sizes.
     """
     mask = open_mask(path, table)
-    if problem := (image and other_size(path, mask, *image)) or unknown_values(path, mask, table):
+    size_problem = image and other_size(path, mask, *image)
+    if problem := size_problem or unknown_values(path, mask, table) or nothing_known(path, mask):
         raise BadInput(problem)
     return square_mask(mask.ids, size, square)
 
