@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from saadi.imageconfig import Count, DataConfig, Fraction, LayoutConfig, Part, Positive
 from saadi.records import Task
@@ -72,8 +73,8 @@ class SamplingConfig(Part):
     )  # fmt: skip
     lead: float = Field(
         0.1, ge=0.0, description="how far the critic leads each solver step of what is drawn of an aligned model for "
-        "others to learn from, in units of the noise left (arXiv:2310.00158); 0: not at all. Painted frames want less: "
-        "0.03 in the configs of segmentation",
+        "others to learn from, in units of the noise left (arXiv:2310.00158); 0: not at all. Of segmentation 0.03 by "
+        "default",
     )  # fmt: skip
 
 
@@ -82,7 +83,8 @@ class ClassifierConfig(Part):
 
     model: str = Field(
         "small-cnn",
-        description="small-cnn, pretext-cnn, a timm name, a timm checkpoint folder, or package.module:factory",
+        description="small-cnn, pretext-cnn, a timm name, a timm checkpoint folder, or package.module:factory; of "
+        "segmentation small-unet (its default), pretext-unet, smp:ARCHITECTURE:ENCODER, a folder or a factory",
     )
     steps: Count = Field(300, description="optimiser steps")
     batch: Count = Field(32, description="images a step")
@@ -104,7 +106,10 @@ class ClassifierConfig(Part):
 class JudgeConfig(ClassifierConfig):
     """The judge: of another architecture than the critic's."""
 
-    model: str = Field("test_resnet", description="as the critic's, but of another architecture")
+    model: str = Field(
+        "test_resnet",
+        description="as the critic's, but of another architecture; of segmentation smp:FPN:tu-test_resnet by default",
+    )
 
 
 class CriticConfig(Part):
@@ -121,7 +126,11 @@ class CriticConfig(Part):
 class PreferenceConfig(Part):
     """Stage 2: which images are preferred."""
 
-    criterion: str = Field("critic-loss", description="a registered criterion (saadi.preferences.CRITERIA)")
+    criterion: str = Field(
+        "critic-loss",
+        description="a registered criterion (saadi.preferences.CRITERIA); of segmentation region-dice by default, of "
+        "presence presence-loss",
+    )
     penalties: dict[str, Annotated[float, Field(ge=0.0)]] = Field(
         {},
         description="weights of registered penalties (saadi.penalties.PENALTIES); with any above 0, they and the "
@@ -143,7 +152,8 @@ class PreferenceConfig(Part):
     margin: float = Field(
         0.5,
         ge=0.0,
-        description="least difference of scores within a pair: of the criterion's values; with penalties, of ranks",
+        description="least difference of scores within a pair: of the criterion's values; with penalties, of ranks. "
+        "0.05 by default of segmentation, 0.1 of presence",
     )
     held_out: Fraction = Field(0.2, gt=0.0, description="share of the pairs kept for watching, never trained on")
 
@@ -179,7 +189,10 @@ class AlignmentConfig(Part):
     lr: Positive = Field(5e-4, description="peak learning rate")
     sft: float = Field(1.0, ge=0.0, description="weight of the winner's denoising error beside the preference loss")
     extrapolation: float = Field(
-        3.0, ge=1.0, description="how many times as far the adapter goes as it was trained, at most; see stop_rise"
+        3.0,
+        ge=1.0,
+        description="how many times as far the adapter goes as it was trained, at most; see stop_rise. Of "
+        "segmentation 1 by default",
     )
     bank: Count = Field(4, description="fixed (timestep, noise) draws for each held-out pair")
     stop_rise: float = Field(
@@ -195,7 +208,8 @@ class EvaluationConfig(Part):
     synthetic: Count = Field(320, description="synthetic images in each arm that has any, balanced over the classes")
     drawn: Count = Field(
         2,
-        description="images drawn of an aligned model for each that is used: the critic picks; 1: all are used",
+        description="images drawn of an aligned model for each that is used: the critic picks; 1: all are used, the "
+        "default of segmentation",
     )
     rivals: tuple[Literal["randaugment", "mixup", "cutmix"], ...] = Field(
         (),
@@ -209,8 +223,34 @@ class EvaluationConfig(Part):
     bootstrap: Count = Field(2000, description="resamples behind every interval")
 
 
+OF_TASK: dict[str, dict[str, Any]] = {
+    "segmentation": {
+        "sampling": {"lead": 0.03},
+        "critic": {"classifier": {"model": "small-unet"}, "judge": {"model": "smp:FPN:tu-test_resnet"}},
+        "preferences": {"criterion": "region-dice", "margin": 0.05},
+        "alignment": {"extrapolation": 1.0},
+        "evaluation": {"classifier": {"model": "small-unet"}, "drawn": 1},
+    },
+    "presence": {"preferences": {"criterion": "presence-loss", "margin": 0.1}},
+}
+"""What a task's defaults are where they are not those of classification: what suits it, and needs no download."""
+
+
+def _filled(values: Any, defaults: Any) -> Any:
+    """Nested `values` as they are, and `defaults` where they say nothing."""
+    if not isinstance(values, Mapping) or not isinstance(defaults, Mapping):
+        return values
+    return {**defaults, **{key: _filled(value, defaults.get(key)) for key, value in values.items()}}
+
+
 class RunConfig(Part):
     """Everything a run depends on."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_task(cls, values: Any) -> Any:
+        task = values.get("task") if isinstance(values, Mapping) else None
+        return _filled(values, OF_TASK.get(task, {}) if isinstance(task, str) else {})
 
     task: Task = Field(
         "classification",

@@ -21,6 +21,7 @@ from saadi.evaluation.statistics import Bootstrap, crossed_bootstrap
 from saadi.pipeline import run
 from saadi.preflight import preflight
 from saadi.records import LabelSpace, write_atomic
+from saadi.report.wording import FURTHER
 from saadi.seeds import seed_of
 from saadi.store import Begin, silent
 
@@ -74,6 +75,12 @@ def _bootstrap(config: RunConfig, folder: Path, space: LabelSpace, seed: int) ->
     return crossed_bootstrap(scored, groups, config.evaluation.bootstrap, seed)
 
 
+def _further(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """An arm's further figures, IoU, surface distance and the like: the means of the folds that have them."""
+    told = {key: [row[key] for row in rows if row.get(key) is not None] for key in FURTHER}
+    return {key: float(np.mean(values)) for key, values in told.items() if values}
+
+
 def run_folds(config: RunConfig, folder: Path, *, begin: Begin = silent) -> dict[str, Any]:
     """Run or resume each fold in a folder of its own below `folder`, final; write and return `folds.json`.
 
@@ -101,6 +108,7 @@ def run_folds(config: RunConfig, folder: Path, *, begin: Begin = silent) -> dict
             "rare_ci95": list(few.interval),
             "per_class": {name: boot.interval(arm, (k,)).mean for k, name in enumerate(space.names)},
             "per_fold": {group: one.interval(arm, asked).mean for group, one in zip(folds, boots, strict=True)},
+            **_further([row["arms"][arm] for row in rows]),
             "n_generated": sum(row["arms"][arm]["n_generated"] for row in rows),
         }
     results = without_nan(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from conftest import Command, Finished, call, read_json
 from diffusers import StableDiffusionInpaintPipeline
@@ -18,6 +19,9 @@ from saadi.configfile import load_config
 from saadi.data.conditions import requests_of
 from saadi.data.stages import read_data
 from saadi.data.table import scan_table
+from saadi.diffusion.drawing import Canvas, draw, solver
+from saadi.diffusion.generator import encode_prompts, load_generator
+from saadi.diffusion.lessons import prompt_of
 from saadi.diffusion.painting import read_masks
 from saadi.records import Pair, Sample, read_records
 
@@ -31,7 +35,7 @@ SETTINGS: dict[str, Any] = {
     "device": "cpu",
     "data": {"size": 32},
     "base": {"steps": 2, "batch": 2},
-    "sampling": {"steps": 2, "batch": 8},
+    "sampling": {"steps": 2, "batch": 8, "lead": 0.1},
     "critic": {
         "classifier": {"model": "small-unet", "steps": 8, "batch": 4},
         "judge": {"model": "smp:FPN:resnet18", "steps": 2, "batch": 4},
@@ -43,6 +47,7 @@ SETTINGS: dict[str, Any] = {
         "classifier": {"model": "small-unet", "steps": 2, "batch": 4},
         "seeds": 2,
         "synthetic": 10,
+        "drawn": 2,
         "mixing": [0.5],
         "bootstrap": 20,
     },
@@ -82,6 +87,9 @@ def test_results_of_segmentation(painted: Finished) -> None:
         assert arm["dice_with_background"] == pytest.approx(np.mean(list(arm["per_class"].values())))
         assert arm["iou"] <= arm["mean"]
         assert arm["surface_distance"] >= 0
+        overlap = [dice / (2 - dice) for dice in arm["per_class"].values()]
+        assert list(arm["iou_per_class"].values()) == pytest.approx(overlap)
+        assert arm["iou_with_background"] == pytest.approx(np.mean(overlap))
     assert {f"round-2 - {other}" for other in ("real", "unaligned", "rejection", "copy-paste")} <= set(results["gains"])
     assert tuple(results["synthetic"]) == ARMS[2:]
     assert results["synthetic"]["copy-paste"]["n"] == results["synthetic"]["round-2"]["n"] == 10
@@ -106,6 +114,24 @@ def test_a_pair_shares_frame_mask_and_prompt_and_pixels_outside_stay(painted: Fi
         assert (painted.folder / str(winner.mask)).read_bytes() == (painted.folder / str(loser.mask)).read_bytes()
 
 
+def test_copy_paste_has_the_donors_own_pixels_where_painted_frames_have_theirs(painted: Finished) -> None:
+    data = read_data(painted.folder / "data")
+    train, sets = data.split("train"), painted.folder / "evaluation/sets"
+    painted_ones = read_records(sets / "unaligned/samples.jsonl", Sample)
+    samples = read_records(sets / "copy-paste/samples.jsonl", Sample)
+    assert train.masks is not None
+    assert [one.condition for one in samples] == [one.condition for one in painted_ones]
+    maps, theirs = read_masks(painted.folder, samples), read_masks(painted.folder, painted_ones)
+    for sample, ids, asked in zip(samples, maps, theirs, strict=True):
+        frame, donor = sample.condition.place
+        label = train.space.id(sample.label)
+        assert np.array_equal(ids == label, asked == label) or (train.masks[frame] == label).any()  # own ones stay
+        if frame == donor:
+            assert np.array_equal(ids, train.masks[frame])
+            image = np.asarray(Image.open(painted.folder / sample.file))
+            assert np.array_equal(image, train.images[frame])
+
+
 def test_all_that_the_autoencoders_control_shows_of_a_class_is_asked_of_it(painted: Finished) -> None:
     train, config = read_data(painted.folder / "data").split("train"), load_config(painted.config)
     assert train.masks is not None
@@ -117,16 +143,29 @@ def test_all_that_the_autoencoders_control_shows_of_a_class_is_asked_of_it(paint
         assert np.array_equal(request == label, ids == label)
 
 
-def test_the_stock_pipeline_paints_with_the_base_model(painted: Finished) -> None:
+def test_the_stock_pipeline_paints_as_the_card_says_and_as_we_do(painted: Finished) -> None:
+    config, train = load_config(painted.config), read_data(painted.folder / "data").split("train")
+    generator = load_generator(painted.folder / "base/model")
+    frame, mask, region = np.asarray(train.images[0]), np.zeros((1, 32, 32), bool), np.zeros((1, 32, 32), bool)
+    mask[:, 8:16, 8:24], region[:, 4:20, 4:28] = True, True
+    prompt = prompt_of(config, ["hook"])
+    embeddings, blank = encode_prompts(generator, [prompt]), encode_prompts(generator, [""])
+    canvas = Canvas(frame[None], mask, region, region.astype(np.float32))
+    (ours,) = draw(generator, embeddings, blank, [7], config.sampling, canvas)
+
     pipe = StableDiffusionInpaintPipeline.from_pretrained(painted.folder / "base/model", local_files_only=True)
     pipe.set_progress_bar_config(disable=True)
-    image, mask = Image.new("RGB", (32, 32), "red"), Image.new("L", (32, 32))
-    mask.paste(255, (8, 8, 24, 24))
-    made = pipe(
-        "a laparoscopic image of a hook", image=image, mask_image=mask, num_inference_steps=2, height=32, width=32,
-        output_type="np",
-    ).images  # fmt: skip
-    assert made.shape == (1, 32, 32, 3)
+    pipe.scheduler = solver(generator, config.sampling.solver)
+    code = (painted.folder / "model-card.md").read_text().split("```python")[2].split("```")[0]
+    known: dict[str, Any] = {
+        "torch": torch, "pipe": pipe, "prompt": prompt, "frame": frame, "generator": torch.Generator().manual_seed(7),
+        "shown": torch.from_numpy(mask[None]).float(), "region": torch.from_numpy(region[None]).float(),
+    }  # fmt: skip
+    with torch.no_grad():
+        exec(code, known)  # what a reader of the card would run
+    theirs = np.where(region[0][..., None], np.round(255 * known["made"]), frame)
+    assert np.abs(theirs - ours).max() <= 1
+    assert not np.array_equal(ours, frame)
 
 
 def test_the_same_command_again_changes_nothing(painted: Finished, saadi: Command) -> None:

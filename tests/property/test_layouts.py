@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from saadi.data.layouts import Layout, make_layout, moved, to_cells, whole_object
+from saadi.data.layouts import Layout, make_layout, moved, picture, to_cells, whole_object
 from saadi.imageconfig import LayoutConfig
 from saadi.records import IGNORE
 
@@ -114,8 +114,21 @@ def test_a_small_part_at_an_objects_end_is_still_asked_for_after_every_move() ->
 def test_a_shaft_that_comes_from_outside_still_does_after_a_move() -> None:
     ids = np.zeros((SIZE, SIZE), np.uint8)
     ids[14:18, :20] = 1
-    shifted = moved(ids, np.array([[1.0, 0, 0], [0, 1.0, -6]]))  # six pixels to the right
+    right = np.array([[1.0, 0, 0], [0, 1.0, -6]])  # by six pixels
+    shifted = moved(ids, right, picture(ids))
     assert np.array_equal(np.flatnonzero(shifted[15]), np.arange(26))
+
+
+def test_in_a_padded_picture_the_outside_begins_at_the_padding() -> None:
+    donor = np.zeros((SIZE, SIZE), np.uint8)
+    donor[:6], donor[-6:], donor[6:16, 14:18] = IGNORE, IGNORE, 1  # a shaft from the top of a wide picture
+    assert picture(donor) == (slice(6, SIZE - 6), slice(0, SIZE))
+    down = np.array([[1.0, 0, -5], [0, 1.0, 0]])
+    shifted = moved(whole_object(donor, 1, [1]), down, picture(donor))
+    assert np.array_equal(np.flatnonzero(shifted[:, 15]), np.arange(21))
+    pixels = moved(np.where(donor == 1, 9.0, 4.0), down, picture(donor), order=1)
+    assert np.array_equal(pixels == 9, shifted == 1)
+    assert picture(np.full_like(donor, IGNORE)) == (slice(0, SIZE), slice(0, SIZE))
 
 
 @pytest.mark.parametrize("mirror", [1.0, -1.0])

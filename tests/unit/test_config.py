@@ -24,6 +24,18 @@ def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
     assert _load(tmp_path / "c.yaml", "") == RunConfig()
 
 
+def test_a_task_brings_what_suits_it_and_the_file_has_the_last_word(tmp_path: Path) -> None:
+    found = _load(
+        tmp_path / "c.yaml", "task: segmentation\ncritic: {classifier: {steps: 5}}\nsampling: {lead: 0, steps: 7}\n"
+    )
+    assert (found.critic.classifier.model, found.critic.classifier.steps) == ("small-unet", 5)
+    assert (found.sampling.lead, found.sampling.steps, found.evaluation.drawn) == (0, 7, 1)
+    assert found.preferences.criterion == "region-dice"
+    assert parse_config(found.model_dump(mode="json"), "again") == found
+    assert _load(tmp_path / "c.yaml", "", "task=presence").preferences.criterion == "presence-loss"
+    assert RunConfig(task="segmentation").critic.judge.model.startswith("smp:")
+
+
 def test_configs_are_frozen() -> None:
     with pytest.raises(ValidationError):
         RunConfig().seed = 1  # type: ignore[misc]

@@ -32,7 +32,7 @@ def test_each_group_is_the_test_set_once_and_val_is_the_one_before(config: RunCo
     assert [(group, fold.data.test, fold.data.val) for group, fold in found.items()] == [
         ("A", ("A",), ("D",)), ("B", ("B",), ("A",)), ("C", ("C",), ("B",)), ("D", ("D",), ("C",)),
     ]  # fmt: skip
-    assert {fold.seed for fold in found.values()} == {config.seed}
+    assert {(fold.seed, fold.patience) for fold in found.values()} == {(config.seed, 0)}  # the same arms in each
 
 
 def test_folds_need_four_groups_and_real_images(config: RunConfig) -> None:
@@ -63,7 +63,8 @@ def fake_run(config: RunConfig, folder: Path, *, final: bool, begin: Begin, redo
     answers = {"real": np.stack([half, half]), "round-1": np.stack([truth, truth])}
     names = {"files": np.arange(4).astype(str), "groups": np.array([config.data.test[0]] * 4)}
     np.savez(folder / "evaluation/predictions-test.npz", allow_pickle=False, targets=truth, **names, **answers)
-    return {"metric": "dice", "n_test": 4, "arms": {arm: {"n_generated": 7} for arm in answers}}
+    iou = {"A": None, "B": 0.25, "C": 0.5, "D": 0.75}[config.data.test[0]]
+    return {"metric": "dice", "n_test": 4, "arms": {arm: {"n_generated": 7, "iou": iou} for arm in answers}}
 
 
 def test_folds_are_run_and_read_together(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,6 +76,7 @@ def test_folds_are_run_and_read_together(config: RunConfig, tmp_path: Path, monk
     assert real["mean"] == pytest.approx(2 / 3)  # half of the area, nothing else: 2 * 0.5 / (0.5 + 1)
     assert real["per_fold"] == pytest.approx(dict.fromkeys("ABCD", 2 / 3))
     assert real["n_generated"] == 28
+    assert real["iou"] == 0.5  # of the three folds that have one
     assert results["arms"]["round-1"]["mean"] == 1
     assert results["gains"]["round-1 - real"]["mean"] == pytest.approx(1 / 3)
     assert "given these 4 groups" in results["interval"]["given"]

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+from PIL import Image
 from torch import nn
 
 from saadi.configfile import parse_config
@@ -32,6 +34,36 @@ def test_influence_needs_the_features_that_the_last_layer_sees(tmp_path: Path, m
     match = r"^preferences.criterion: influence: lab:make: Sequential does not tell what its last layer sees"
     critic = {"classifier": {"model": "lab:make"}}
     refuse(tmp_path, match, preferences={"criterion": "influence"}, critic=critic)
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_a_task_needs_no_more_than_its_name(task: str, tmp_path: Path) -> None:
+    preflight(parse_config({"task": task, "data": {"source": "phantom"}}, "test"), tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["surgical_tool", "surgical tool"])
+def test_every_prompt_of_presence_is_tried(name: str, tmp_path: Path) -> None:
+    """Names are told as words; all that an image shows, and one class more, has to fit into a prompt."""
+    names = [f"{name}_{letter}" for letter in "abcdefgh"]
+    (tmp_path / "images").mkdir()
+    rows = [",".join(("file", "group", "split", *(f"has_{one}" for one in names)))]
+    for number in range(64):
+        split = ("train", "train", "val", "test")[number % 4]
+        shows = [str(int(k == number // 4 % 8 or (k < 3 and number < 8))) for k in range(8)]
+        rows.append(",".join((f"images/{number}.png", f"{split}{number // 4 % 4}", split, *shows)))
+        Image.fromarray(np.full((32, 32, 3), number, np.uint8)).save(tmp_path / f"images/{number}.png")
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(rows) + "\n")
+    values = {
+        "task": "presence",
+        "base": {"prompt": "as it comes, an image of {label}"},
+        "critic": {"folds": 2},
+        "data": {"path": str(tmp_path), "size": 32},
+    }
+    preflight(parse_config(values, "test"), tmp_path / "run")
+    table.write_text(table.read_text().replace("0,0,0,0,0\n", "1,1,1,1,1\n"))
+    with pytest.raises(BadInput, match=r"tokens, the text encoder takes 40; shorten the class name or base.prompt"):
+        preflight(parse_config(values, "test"), tmp_path / "run")
 
 
 @pytest.mark.parametrize("criterion", ["influence", "learnability"])

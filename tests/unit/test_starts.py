@@ -10,7 +10,7 @@ from small_diffusion import small_generator
 from saadi.config import RunConfig, SamplingConfig
 from saadi.data import Dataset
 from saadi.data.conditions import conditions_of
-from saadi.data.layouts import Layout
+from saadi.data.layouts import Layout, picture
 from saadi.data.starts import cleared, paste, start_of
 from saadi.diffusion.drawing import Canvas, decode_latents, draw, encode_images, unet_passes
 from saadi.diffusion.generator import Generator, encode_prompts
@@ -122,7 +122,8 @@ def test_a_moved_object_is_pasted_and_the_frames_own_is_cleared() -> None:
     assert (made[10:14, 10:14] == 50).all()  # the frame's own hook is gone
     whole = start_of(data, condition, Layout(masks[0], (), np.zeros((SIZE, SIZE), bool)))
     assert np.array_equal(whole, data.images[0])
-    assert np.array_equal(paste(data.images[0], data.images[1], Layout(target, (), pasted.astype(bool))), whole)
+    unmoved = Layout(target, (), pasted.astype(bool))
+    assert np.array_equal(paste(data.images[0], data.images[1], unmoved, picture(masks[1])), whole)
 
 
 def test_a_start_from_an_image_costs_its_share_of_the_steps() -> None:

@@ -47,7 +47,7 @@ class Downstream:
     [N, C]. `answer(logits)`: what is kept of a network's output, to be scored. `scored(targets, answers [T, N, ...],
     C)`: by class, for the bootstrap. `likelihood(logits, targets)`: the log-likelihood of each of M calibrated answers
     [M], which a temperature maximises, and `witnesses(logits, targets)`: the M that it is fitted on.
-    `extra(targets, answers, C)`: further figures of an arm, means over its trainings.
+    `extra(targets, answers, C)`: further figures of an arm, over all its trainings.
     """
 
     name: str
@@ -112,12 +112,15 @@ def _label_extra(labels: Targets, answers: NDArray[Any], classes: int) -> dict[s
 
 
 def _map_extra(maps: Targets, answers: NDArray[Any], classes: int) -> dict[str, Any]:
-    """Dice with the background; IoU and Dice averaged over images, and surface distance in pixels, without."""
+    """Dice and IoU with the background; IoU by class and without; Dice averaged over images, and surface distance in
+    pixels, without."""
     tables, among = pixel_tables(maps, answers, classes), list(range(1, classes))
     dice, iou, surface = tally_dice(tables), tally_iou(tables), tally_surface(maps, answers, classes)
     return {
         "dice_with_background": float(mean_score(point(dice))),
         "iou": float(mean_score(point(iou), among)),
+        "iou_with_background": float(mean_score(point(iou))),
+        "iou_per_class": point(iou).tolist(),
         "dice_of_images": float(np.mean(image_mean(dice, among))),
         "surface_distance": float(mean_score(point(surface), among)),
     }

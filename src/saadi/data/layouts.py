@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from saadi.records import IGNORE
 
 Mask = NDArray[np.bool_]
 Ids = NDArray[np.uint8]
+Box = tuple[slice, slice]
 
 TRIES = 8
 """Moves tried until enough of an object is in view."""
@@ -126,17 +128,30 @@ def draw_move(
     return np.concatenate([linear, (middle - linear @ (mirrored + shift))[:, None]], 1)
 
 
-def moved(ids: Ids, move: NDArray[np.float64]) -> Ids:
-    """An id map [S, S] after a move. At the edge it goes on as it ends there: a shaft still comes from outside."""
-    out: Ids = ndimage.affine_transform(ids, move[:, :2], move[:, 2], order=0, mode="nearest")
+def picture(ids: Ids) -> Box:
+    """The rows and columns of an id map [S, S] between which something is known: what lies beside them is padding."""
+    box: Box
+    (box,) = ndimage.find_objects((ids != IGNORE).astype(np.uint8)) or [_whole(ids)]
+    return box
+
+
+def _whole(ids: NDArray[Any]) -> Box:
+    return slice(0, ids.shape[0]), slice(0, ids.shape[1])
+
+
+def moved(plane: NDArray[Any], move: NDArray[np.float64], box: Box, order: int = 0) -> NDArray[Any]:
+    """Ids or pixels [S, S] after a move, of spline `order`. At the edge of the picture, which lies in `box`, they go on
+    as they end there: a shaft still comes from outside."""
+    inside, shift = plane[box], move[:, 2] - [one.start for one in box]
+    out: NDArray[Any] = ndimage.affine_transform(inside, move[:, :2], shift, plane.shape, order=order, mode="nearest")
     return out
 
 
 def _place(
-    rng: np.random.Generator, ids: Ids, label: int, hidden: Mask, config: LayoutConfig
+    rng: np.random.Generator, ids: Ids, label: int, box: Box, hidden: Mask, config: LayoutConfig
 ) -> tuple[Ids, NDArray[np.float64]]:
-    """An object's ids [S, S] at a new place, and the move: the first that keeps enough of it, and of its part `label`,
-    in view and not `hidden` [S, S].
+    """An object's ids [S, S], of a picture in `box`, at a new place, and the move: the first that keeps enough of it,
+    and of its part `label`, in view and not `hidden` [S, S].
 
     If none of `TRIES` does, the one that shows most of the part: a small one may be lost in a move, or pushed out of
     view by the rest. If all lose it, the object stays where it is, or, where that is hidden, comes as it is to where a
@@ -147,7 +162,7 @@ def _place(
     best, most = (np.where(hidden, 0, ids).astype(np.uint8), np.eye(2, 3)), 0.0
     for _ in range(TRIES):
         move = draw_move(rng, centre, len(ids), config)
-        placed = np.where(hidden, 0, moved(ids, move)).astype(np.uint8)
+        placed = np.where(hidden, 0, moved(ids, move, box)).astype(np.uint8)
         scale = 1 / abs(np.linalg.det(move[:, :2]))
         whole = (placed > 0).sum() / (scale * (ids > 0).sum())
         part = (placed == label).sum() / (scale * (ids == label).sum())
@@ -158,14 +173,14 @@ def _place(
     if not (best[0] == label).any() and not hidden.all():
         start, goal = rng.choice(np.argwhere(ids == label)), rng.choice(np.argwhere(~hidden))
         move = np.concatenate([np.eye(2), (start - goal)[:, None]], 1)
-        return np.where(hidden, 0, moved(ids, move)).astype(np.uint8), move
+        return np.where(hidden, 0, moved(ids, move, box)).astype(np.uint8), move
     return best
 
 
 def _decoy(rng: np.random.Generator, canvas: Ids, shape: Mask, taken: Mask, config: LayoutConfig, cell: int) -> Mask:
     """A region [S, S] where nothing is asked for: an object's shape, moved to where there is background."""
     wide = config.model_copy(update={"shift": 0.5, "turn": 180.0, "scale": 1.5})
-    placed, _ = _place(rng, shape.astype(np.uint8), 1, np.zeros_like(shape), wide)
+    placed, _ = _place(rng, shape.astype(np.uint8), 1, _whole(shape), np.zeros_like(shape), wide)
     free = (canvas == 0) & ~taken
     # Not up to a known object: pixels next to it are as likely the object's as not.
     free &= ndimage.distance_transform_edt((canvas == 0) | (canvas == IGNORE)) > config.rim[0] * len(canvas)
@@ -198,7 +213,7 @@ def make_layout(
         target, gone, move = canvas, np.zeros_like(shape), None
         pasted = np.zeros_like(shape)
     else:
-        placed, move = _place(rng, whole_object(donor, label, things), label, unknown, config)
+        placed, move = _place(rng, whole_object(donor, label, things), label, picture(donor), unknown, config)
         gone, pasted, shape = np.isin(canvas, list(things)), placed > 0, placed > 0
         target = np.where(pasted, placed, np.where(gone, erased, canvas)).astype(np.uint8)
         objects = {int(k): placed == k for k in [*sorted(set(np.unique(placed)) - {0, label}), label]}

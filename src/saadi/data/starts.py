@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from saadi.data import Dataset
-from saadi.data.layouts import Layout
+from saadi.data.layouts import Box, Layout, moved, picture
 from saadi.records import Condition
 
 Image = NDArray[np.uint8]
@@ -19,21 +19,15 @@ BLUR = 1 / 16
 """Sigma, as a share of the side, of what fills the place of a thing that was taken away."""
 
 
-def paste(image: Image, donor: Image, layout: Layout) -> Image:
-    """The donor's object, pixels and all, where the layout has it in the frame: images [S, S, 3].
+def paste(image: Image, donor: Image, layout: Layout, box: Box) -> Image:
+    """The donor's object, pixels and all, where the layout has it in the frame: images [S, S, 3], the donor's picture
+    in `box`.
 
     Nothing is painted over (Ghiasi et al., arXiv:2012.07177). Where nothing is moved it is the frame as it is.
     """
     if layout.move is None:
         return image
-    turn, shift = layout.move[:, :2], layout.move[:, 2]
-    pixels = np.stack(
-        [
-            ndimage.affine_transform(donor[..., k].astype(np.float32), turn, shift, order=1, mode="nearest")
-            for k in range(3)
-        ],
-        -1,
-    )
+    pixels = np.stack([moved(donor[..., k].astype(np.float32), layout.move, box, order=1) for k in range(3)], -1)
     soft = ndimage.gaussian_filter(layout.pasted.astype(np.float32), EDGE)[..., None]
     made: Image = np.clip(image + soft * (pixels - image) + 0.5, 0, 255).astype(np.uint8)
     return made
@@ -65,7 +59,8 @@ def start_of(train: Dataset, condition: Condition, layout: Layout | None = None)
     if layout.move is None:
         return image
     gone = (np.asarray(train.masks[frame]) != layout.target) & ~layout.pasted
-    return paste(cleared(image, gone), np.asarray(train.images[donor]), layout)
+    box = picture(np.asarray(train.masks[donor]))
+    return paste(cleared(image, gone), np.asarray(train.images[donor]), layout, box)
 
 
 def starts_of(train: Dataset, conditions: Sequence[Condition], layouts: Sequence[Layout | None]) -> Image:

@@ -34,9 +34,10 @@ Predictions = dict[str, NDArray[Any]]
 
 
 def gather(
-    run: Run, arms: Sequence[Arm], mixing: Mapping[str, float], split: Split
+    run: Run, names: Sequence[str], arms: Sequence[Arm], mixing: Mapping[str, float], split: Split
 ) -> tuple[Predictions, dict[str, dict[str, Any]]]:
-    """Predictions of all arms on a split, and the task's further figures. Reading `test` is logged in the folder."""
+    """Predictions of all arms on a split, and the task's further figures, some by class `names`. Reading `test` is
+    logged in the folder."""
     if split == "test":
         line = json.dumps({"read": "test", "at": datetime.now(UTC).isoformat(timespec="seconds")})
         with (run.folder / "test-reads.jsonl").open("a", encoding="utf-8") as log:
@@ -49,7 +50,9 @@ def gather(
         with run.crew.place() as place:
             fetch(place)
             predictions[arm.name] = np.load(place / "answers.npy", allow_pickle=False)
-            further[arm.name] = json.loads((place / "further.json").read_text(encoding="utf-8"))
+            told = json.loads((place / "further.json").read_text(encoding="utf-8"))
+            by_class = {key: dict(zip(names, row, strict=True)) for key, row in told.items() if isinstance(row, list)}
+            further[arm.name] = told | by_class
         report(done, len(arms))
     return predictions, further
 
@@ -122,7 +125,7 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
             return before
     choices = choose(run, data, arms)
     mixing: dict[str, float] = choices["mixing"]
-    predictions, further = gather(run, arms, mixing, split)
+    predictions, further = gather(run, data.space.names, arms, mixing, split)
     shown, train = data.split(split), data.split("train")
     space, task, truth = data.space, TASKS[config.task], shown.targets(config.task)
     rare_names = rare_classes(train.counts())

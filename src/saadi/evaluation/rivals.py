@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from saadi.data import Dataset
 from saadi.data.conditions import layout_of
+from saadi.data.layouts import picture
 from saadi.data.starts import paste
 from saadi.diffusion.drawing import decode_latents, encode_images
 from saadi.diffusion.painting import save_png
@@ -31,7 +32,8 @@ def pasted(run: Run, train: Dataset, condition: Condition) -> tuple[Images, Imag
     assert train.masks is not None
     row, donor = condition.place
     layout = layout_of(run.config, train, condition, 1)
-    image = paste(np.asarray(train.images[row]), np.asarray(train.images[donor]), layout)
+    box = picture(np.asarray(train.masks[donor]))
+    image = paste(np.asarray(train.images[row]), np.asarray(train.images[donor]), layout, box)
     return image, np.where(layout.pasted, layout.target, np.asarray(train.masks[row])).astype(np.uint8)
 
 

@@ -113,6 +113,7 @@ FURTHER = {
     "macro_f1": ("macro-F1", 100.0),
     "calibration_error": ("calibration error", 100.0),
     "iou": ("IoU", 100.0),
+    "iou_with_background": ("IoU with background", 100.0),
     "dice_with_background": ("Dice with background", 100.0),
     "dice_of_images": ("Dice, mean of images", 100.0),
     "surface_distance": ("surface distance, pixels", 1.0),
