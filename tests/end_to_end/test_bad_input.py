@@ -66,7 +66,7 @@ SETTINGS = {
     "=3": ("--set =3", "a.b=value"),
     "seed=[": ("--set seed=[", "not a YAML value"),
     "task=segmentatoin": ("task", "'segmentation'", "segmentatoin"),
-    "task=segmentation": ("preferences.criterion: critic-loss", "for segmentation: region-dice"),
+    "task=segmentation": ("critic.judge.model", "test_vit", "expected small-unet"),
     "data.val=[P3]": ("data.val, data.test", "images on disk"),
     "seed.deep=1": ("--set seed.deep=1", "seed is a value"),
     "base.stepz=1": ("unknown setting base.stepz", "did you mean steps?"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,16 @@ import pytest
 from numpy.typing import NDArray
 
 from saadi.configfile import parse_config
+from saadi.critics.tasks import TASKS
 from saadi.data import Dataset
 from saadi.evaluation import choices
-from saadi.evaluation import results as module
 from saadi.evaluation.arms import Arm
 from saadi.evaluation.results import split_digest, write_results
 from saadi.evaluation.statistics import holm
 from saadi.records import Condition, Frame, LabelSpace, Sample, Split, write_records
 from saadi.report import results_table, write_page
 from saadi.store import Run
+from saadi.workers import Crew
 
 CLASSES = ("clip", "grasper", "hook", "stapler")
 CONFIG = parse_config({"evaluation": {"seeds": 2, "bootstrap": 40, "mixing": [0.25, 0.5]}, "rounds": 1}, "a test")
@@ -41,7 +44,7 @@ def make_data(absent: str | None) -> Dataset:
     return Dataset(LabelSpace(CLASSES), tuple(frames), images, ("a note",))
 
 
-def predictions(run: Run, data: Dataset, arm: Arm, share: float, seed: int, split: Split) -> NDArray[np.float64]:
+def predictions(data: Dataset, arm: Arm, share: float, seed: int, split: Split) -> NDArray[np.float64]:
     """Log-probabilities in place of trained classifiers': better with synthetic images, and never of the last class."""
     labels = data.split(split).labels
     rng = np.random.default_rng([seed, len(arm.name), int(100 * share)])
@@ -72,11 +75,27 @@ def prepare(run: Run, data: Dataset) -> None:
     )
 
 
-@pytest.fixture(autouse=True)
-def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def no_training(data: Dataset) -> Iterator[None]:
     """No downstream model is trained."""
-    for place in (module, choices):
-        monkeypatch.setattr(place, "predict", predictions)
+
+    def tell(out: Path, trainings: list[str], split: Split) -> None:
+        answers = []
+        for training in trainings:
+            _, _, name, share, seed = training.split("/")
+            (arm,) = (one for one in ARMS if one.name == name)
+            answers.append(predictions(data, arm, float(share[4:]), int(seed[5:]), split))
+        np.save(out / "answers.npy", np.stack(answers))
+        further = TASKS["classification"].extra(data.split(split).labels, np.stack(answers), len(CLASSES))
+        (out / "further.json").write_text(json.dumps(further))
+
+    def job(crew: Crew, do: Any, *, trainings: list[str], recipe: Any, split: Split) -> Any:
+        return lambda folder: tell(folder, trainings, split)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Crew, "own_job", job)
+        patch.setattr(choices, "val_answers", lambda run, arm, share, seed: predictions(data, arm, share, seed, "val"))
+        yield
 
 
 def results_of(folder: Path, *, final: bool, absent: str | None = None, redo: bool = False) -> Any:
@@ -86,7 +105,7 @@ def results_of(folder: Path, *, final: bool, absent: str | None = None, redo: bo
         raise AssertionError(f"{constant} is no JSON")
 
     data = make_data(absent)
-    with Run(folder, CONFIG, redo=["evaluation/images"] if redo else ()) as run:
+    with no_training(data), Run(folder, CONFIG, redo=["evaluation/images"] if redo else ()) as run:
         prepare(run, data)
         written = write_results(run, data, ARMS, final=final)
     read = json.loads((folder / "results.json").read_text(encoding="utf-8"), parse_constant=refuse)
@@ -106,7 +125,7 @@ def test_a_class_without_images_is_none_and_the_page_stands(tmp_path: Path) -> N
 
 
 def test_rare_classes_without_images_are_none_throughout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "rare_classes", lambda counts: ("hook",))
+    monkeypatch.setattr("saadi.evaluation.results.rare_classes", lambda counts: ("hook",))
     found = results_of(tmp_path / "run", final=False, absent="hook")
     for arm in found["arms"].values():
         assert (arm["rare_mean"], arm["rare_ci95"]) == (None, [None, None])
