@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from saadi.diffusion.drawing import decode_latents, encode_images
 from saadi.diffusion.generator import load_generator
 from saadi.foundation import foundation_folder
 from saadi.imageconfig import LayoutConfig, PhantomConfig
+from saadi.records import LabelSpace
 
 PROBE = ClassifierConfig(model="small-unet", steps=240, batch=16, lr=3e-3, balance=0.0)
 TRAIN, TEST = 160, 80
@@ -27,11 +29,21 @@ BRIGHTER = 24
 Images = NDArray[np.uint8]
 
 
-@pytest.fixture(scope="module")
-def frames() -> Dataset:
-    """Frames of one instrument each, of which nothing is painted over."""
+@pytest.fixture(scope="module", params=[1, 2], ids=["whole", "in two parts"])
+def frames(request: pytest.FixtureRequest) -> Dataset:
+    """Frames of one instrument each, of which nothing is painted over; or each is of two classes, painted in turn."""
     config = PhantomConfig(train=64, val=8, test=8, patients=(8, 1, 1), tail=1.0)
-    return make_phantom(config, 64, 5, "segmentation").split("train")
+    whole = make_phantom(config, 64, 5, "segmentation").split("train")
+    if request.param == 1:
+        return whole
+    assert whole.masks is not None
+    masks = (np.asarray(whole.masks) > 0).astype(np.uint8)
+    for mask in masks:
+        rows, columns = np.nonzero(mask)
+        far = columns > columns.mean()
+        mask[rows[far], columns[far]] = 2
+    frames = tuple(replace(frame, labels=("left", "right")) for frame in whole.frames)
+    return Dataset(LabelSpace(("background", "left", "right"), background=True), frames, whole.images, (), masks)
 
 
 def layouts_on(frames: Dataset, **settings: object) -> tuple[list[int], list[Layout]]:
@@ -60,12 +72,14 @@ def test_seams_and_texture_do_not_tell_where_an_object_was_asked_for(frames: Dat
     rows, layouts = layouts_on(frames)
     plain = np.asarray(frames.images[rows])
     generator = load_generator(foundation_folder(inpainting=True))
-    decoded = decode_latents(generator, encode_images(generator, plain)).astype(np.float32)
+    laid = plain
+    for turn in range(max(len(layout.passes) for layout in layouts)):
+        none = np.zeros(plain.shape[1:3], np.float32)
+        one = [layout.passes[turn].alpha if turn < len(layout.passes) else none for layout in layouts]
+        decoded = decode_latents(generator, encode_images(generator, laid)).astype(np.float32)
+        laid = (laid + np.stack(one)[..., None] * (decoded - laid) + 0.5).astype(np.uint8)
 
-    def laid(alphas: NDArray[np.float32]) -> Images:
-        return (plain + alphas[..., None] * (decoded - plain) + 0.5).astype(np.uint8)
-
-    ours = level(laid(np.stack([layout.passes[-1].alpha for layout in layouts])), layouts)
+    ours = level(laid, layouts)
     brighter = plain + BRIGHTER * np.stack([layout.pasted for layout in layouts])[..., None]
     naive = level(brighter.clip(0, 255).astype(np.uint8), layouts)
     nothing = level(plain, layouts)
