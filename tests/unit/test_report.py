@@ -271,6 +271,11 @@ def test_an_outline_runs_around_a_mask_in_its_colour() -> None:
     assert not (coloured & mask).any()
     assert (drawn[~coloured] == 7).all()
     assert figures.outlined(image, [(mask, "#ff0080")], side=32).shape == (32, 32, 3)
+    both = figures.outlined(image, [(mask, "#ff0080"), (mask, "#00ff00")], side=8)
+    turns = [(both == colour).all(-1) for colour in ([255, 0, 128], [0, 255, 0])]
+    assert all(one.any() for one in turns)
+    assert np.array_equal(turns[0] | turns[1], coloured)
+    assert np.array_equal(figures.outlined(image, [], side=8), image)
 
 
 def test_files_outside_the_run_are_not_shown(run: Path) -> None:

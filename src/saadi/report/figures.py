@@ -206,19 +206,27 @@ def smooth(values: Sequence[float], width: int) -> list[float]:
     return [float(np.mean(values[max(0, k - half) : k + half + 1])) for k in range(len(values))]
 
 
+DASH = 4
+"""Pixels of a colour, where lines of several are one."""
+
+
 def outlined(
     image: NDArray[np.uint8], masks: Sequence[tuple[NDArray[np.bool_], str]], side: int = 128
 ) -> NDArray[np.uint8]:
     """An image [h, w, 3], enlarged to `side` pixels at the least, with masks [h, w] outlined in colours (#rrggbb).
 
-    A line runs around the mask, not on it: a thin shaft stays to be seen.
+    A line runs around the mask, not on it: a thin shaft stays to be seen. Where several lines are one, their colours
+    take turns along it.
     """
     grown = max(1.0, side / max(image.shape[:2]))
     size = (round(image.shape[1] * grown), round(image.shape[0] * grown))
     large = np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-    for mask, colour in masks:
-        inside = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
-        large[ndimage.binary_dilation(inside) & ~inside] = [int(colour[k : k + 2], 16) for k in (1, 3, 5)]
+    insides = [np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)) for mask, _ in masks]
+    lines = [ndimage.binary_dilation(inside) & ~inside for inside in insides]
+    turn = np.add.outer(np.arange(size[1]), np.arange(size[0])) // DASH % max(1, len(masks))
+    for own in (True, False):  # each line whole, then each where it is its turn
+        for number, (line, (_, colour)) in enumerate(zip(lines, masks, strict=True)):
+            large[line & (own | (turn == number))] = [int(colour[k : k + 2], 16) for k in (1, 3, 5)]
     return large
 
 
