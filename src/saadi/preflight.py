@@ -200,10 +200,11 @@ def _check_place(folder: Path, need: int) -> None:
 
 
 def _prompts(config: RunConfig, space: LabelSpace, frames: Sequence[Frame]) -> list[str]:
-    """All that a run asks for: single classes; of presence, the sets that are shown, and as they may be taken for."""
+    """All that a run tells its model: single classes; of presence, the sets that train or val shows, and as these may
+    be taken for."""
     sets: list[tuple[str, ...]] = [(name,) for name in space.names]
     if config.task == "presence":
-        shown = {frame.labels for frame in frames if frame.split == "train"}
+        shown = {frame.labels for frame in frames if frame.split != "test"}
         taken = {taken_for(config.task, labels, rival) for labels in shown for rival in space.asked}
         sets = sorted({tuple(sorted(labels)) for labels in shown | taken})
     return [prompt_of(config, labels) for labels in sets]

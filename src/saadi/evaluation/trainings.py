@@ -118,11 +118,9 @@ def tell(context: Context, out: Path, *, trainings: list[str], recipe: dict[str,
     """A job: what an arm's finished trainings say of a split [T, N, ...], and the task's further figures of it."""
     config, data = context.config, data_of(context)
     task, shown = TASKS[config.task], data.split(split)
-    answers = []
-    for training in trainings:
-        state = load_file(context.root / training / "model.safetensors")
-        model = restore(task, _recipe(config, recipe), state, len(data.space), 1.0, device_of(config))
-        answers.append(model.answers(shown.images))
-    save_array(out / "answers.npy", np.stack(answers))
-    further = task.extra(shown.targets(config.task), np.stack(answers), len(data.space))
+    states = (load_file(context.root / training / "model.safetensors") for training in trainings)
+    models = (restore(task, _recipe(config, recipe), one, len(data.space), 1.0, device_of(config)) for one in states)
+    answers = np.stack([model.answers(shown.images) for model in models])
+    save_array(out / "answers.npy", answers)
+    further = task.extra(shown.targets(config.task), answers, len(data.space))
     write_atomic(out / "further.json", json.dumps(further))  # nan and all

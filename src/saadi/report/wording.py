@@ -48,8 +48,8 @@ ARMS = {
     ),
     "round-k": (
         "aligned, round k",
-        "The method: real images and images drawn after k rounds of alignment, as the critic leads them and, where "
-        "several are drawn for each that is used, picks them.",
+        "The method: real images and images drawn after k rounds of alignment, led and picked by the critic as far as "
+        "the run has it do so.",
     ),
     "unpicked": (
         "aligned, unpicked",
