@@ -107,13 +107,16 @@ def run_command(
 @app.command()
 def folds(
     config: ConfigFile,
+    parts: Annotated[
+        int | None, typer.Option("--parts", help="deal the groups into so many folds [default: each is one]")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="the folder of all folds [default: one in runs/]")] = None,
     assignments: Assignments = None,
     as_json: AsJson = False,
 ) -> None:
-    """Leave one group out: a final run with each patient or video as the test set, and their mean. For few groups.
+    """Test every patient or video once: a final run with each of them, or each part of them, left out; read together.
 
-    The group before it is val. Killed or stopped, the same command resumes. Each fold has a page of its own.
+    The fold before is val. Killed or stopped, the same command resumes. Each fold has a page of its own.
     """
     from saadi.configfile import load_config
     from saadi.folds import folds_table, run_folds
@@ -122,7 +125,7 @@ def folds(
 
     folder = out or Path("runs") / f"{config.stem}-folds"
     with Terminal() as terminal:
-        results = run_folds(load_config(config, tuple(assignments or ())), folder, begin=terminal.begin)
+        results = run_folds(load_config(config, tuple(assignments or ())), folder, parts, begin=terminal.begin)
     if as_json:
         typer.echo(json.dumps(results, indent=1))
     else:

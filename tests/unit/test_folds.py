@@ -1,4 +1,4 @@
-"""Folds: each group is the test set once, and what is said of all is the mean of what each says."""
+"""Folds: each group is tested once; what is said of all is the mean of single groups, or of all patients as one set."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from segmented import write
 from saadi import folds
 from saadi.config import RunConfig
 from saadi.configfile import parse_config
+from saadi.data.load import labelled_frames
 from saadi.errors import BadInput
 from saadi.evaluation.statistics import Bootstrap
 from saadi.folds import fold_folder, folds_of, folds_table, run_folds, together
+from saadi.records import Frame
 from saadi.store import Begin
 
 
@@ -27,21 +29,42 @@ def config(tmp_path: Path) -> RunConfig:
     return parse_config(values, "test")
 
 
+def frames_of(config: RunConfig) -> list[Frame]:
+    return labelled_frames(config.data, config.seed, config.task)[1]
+
+
 def test_each_group_is_the_test_set_once_and_val_is_the_one_before(config: RunConfig) -> None:
-    found = folds_of(config)
+    found = folds_of(config, frames_of(config))
     assert [(group, fold.data.test, fold.data.val) for group, fold in found.items()] == [
         ("A", ("A",), ("D",)), ("B", ("B",), ("A",)), ("C", ("C",), ("B",)), ("D", ("D",), ("C",)),
     ]  # fmt: skip
     assert {(fold.seed, fold.patience) for fold in found.values()} == {(config.seed, 0)}  # the same arms in each
 
 
-def test_folds_need_four_groups_and_real_images(config: RunConfig) -> None:
-    table = Path(str(config.data.path)) / "labels.csv"
-    table.write_text(table.read_text().replace(",C,val", ",A,train"))
+def test_parts_share_out_groups_and_classes(config: RunConfig) -> None:
+    labels = ["a", "b", "a", "b", "a", "b", "rare", "rare", "rare"]
+    frames = [Frame(f"{k}.png", (label,), f"g{k}", "train") for k, label in enumerate(labels)]
+    found = folds_of(config, frames, 3)
+    assert list(found) == ["part-1", "part-2", "part-3"]
+    tests = [fold.data.test for fold in found.values()]
+    assert sorted(group for test in tests for group in test) == [f"g{k}" for k in range(9)]
+    assert [fold.data.val for fold in found.values()] == [tests[2], tests[0], tests[1]]
+    for test in tests:
+        assert sorted(labels[int(group[1:])] for group in test) == ["a", "b", "rare"]
+
+
+@pytest.mark.parametrize("parts", [2, 5])
+def test_parts_are_three_at_least_and_none_is_empty(config: RunConfig, parts: int) -> None:
+    with pytest.raises(BadInput, match="to 4, the number of groups"):
+        folds_of(config, frames_of(config), parts)
+
+
+def test_folds_need_four_groups_and_real_images(config: RunConfig, tmp_path: Path) -> None:
+    three = [frame for frame in frames_of(config) if frame.group != "C"]
     with pytest.raises(BadInput, match="3 groups"):
-        folds_of(config)
+        folds_of(config, three)
     with pytest.raises(BadInput, match="phantom"):
-        folds_of(parse_config({"data": {"source": "phantom"}}, "test"))
+        run_folds(parse_config({"data": {"source": "phantom"}}, "test"), tmp_path)
 
 
 def test_together_is_the_mean_of_the_folds_that_have_the_class() -> None:
@@ -55,16 +78,24 @@ def test_together_is_the_mean_of_the_folds_that_have_the_class() -> None:
 
 
 def fake_run(config: RunConfig, folder: Path, *, final: bool, begin: Begin, redo: Sequence[str] = ()) -> dict[str, Any]:
-    """What a finished run leaves: predictions of two trainings on four images, `round-1` perfect, `real` half of it."""
+    """What a finished run leaves: predictions of two trainings on four images of each group. `round-1` is perfect but
+    in D, where it sees nothing and val chose it all the same; `round-2` and `real` are half of it."""
     (folder / "evaluation").mkdir(parents=True)
-    truth = np.zeros((4, 8, 8), np.uint8)
+    groups = np.repeat(config.data.test, 4)
+    truth = np.zeros((len(groups), 8, 8), np.uint8)
     truth[:, 2:4], truth[:, 5:7] = 1, 2
-    half = np.where(np.arange(8) < 4, truth, 0)
-    answers = {"real": np.stack([half, half]), "round-1": np.stack([truth, truth])}
-    names = {"files": np.arange(4).astype(str), "groups": np.array([config.data.test[0]] * 4)}
-    np.savez(folder / "evaluation/predictions-test.npz", allow_pickle=False, targets=truth, **names, **answers)
+    half, best = np.where(np.arange(8) < 4, truth, 0), np.where((groups == "D")[:, None, None], 0, truth)
+    answers = {"real": half, "round-1": best, "round-2": half}
+    names = {"files": np.arange(len(groups)).astype(str), "groups": groups, "targets": truth}
+    twice = {arm: np.stack([one, one]) for arm, one in answers.items()}
+    np.savez(folder / "evaluation/predictions-test.npz", allow_pickle=False, **names, **twice)
     iou = {"A": None, "B": 0.25, "C": 0.5, "D": 0.75}[config.data.test[0]]
-    return {"metric": "dice", "n_test": 4, "arms": {arm: {"n_generated": 7, "iou": iou} for arm in answers}}
+    return {
+        "metric": "dice",
+        "n_test": len(groups),
+        "val_choices": {"round": "round-2" if "A" in config.data.test else "round-1"},
+        "arms": {arm: {"n_generated": 7 + k, "iou": iou} for k, arm in enumerate(answers)},
+    }
 
 
 def test_folds_are_run_and_read_together(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,20 +103,50 @@ def test_folds_are_run_and_read_together(config: RunConfig, tmp_path: Path, monk
     monkeypatch.setattr(folds, "preflight", lambda *_: None)
     results = run_folds(config, tmp_path / "out")
     assert json.loads((tmp_path / "out/folds.json").read_text()) == results
-    real = results["arms"]["real"]
-    assert real["mean"] == pytest.approx(2 / 3)  # half of the area, nothing else: 2 * 0.5 / (0.5 + 1)
-    assert real["per_fold"] == pytest.approx(dict.fromkeys("ABCD", 2 / 3))
-    assert real["n_generated"] == 28
+    real, chosen = results["arms"]["real"], results["arms"]["chosen"]
+    half = 2 / 3  # half of the area, nothing else: 2 * 0.5 / (0.5 + 1)
+    assert real["mean"] == pytest.approx(half)
+    assert real["per_fold"] == real["per_group"] == pytest.approx(dict.fromkeys("ABCD", half))
+    assert (real["n_generated"], chosen["n_generated"]) == (28, 9 + 3 * 8)
     assert real["iou"] == 0.5  # of the three folds that have one
-    assert results["arms"]["round-1"]["mean"] == 1
-    assert results["gains"]["round-1 - real"]["mean"] == pytest.approx(1 / 3)
+    assert chosen["per_fold"] == pytest.approx({"A": half, "B": 1, "C": 1, "D": 0})
+    assert chosen["mean"] == pytest.approx((half + 2) / 4)
+    gain = results["gains"]["chosen - real"]
+    assert gain["mean"] == pytest.approx((half + 2) / 4 - half)
+    assert gain["least_group"] == ["D", pytest.approx(-half)]
+    assert gain["least_class"][1] == pytest.approx(gain["mean"])  # both classes are seen alike
+    assert results["interval"]["unit"] == "image"
     assert "given these 4 groups" in results["interval"]["given"]
-    assert folds_table(results).splitlines()[1].split() == ["real", "66.7", "66.7", "66.7", "66.7"]
+    lines = folds_table(results).splitlines()
+    assert lines[1].split() == ["real", "66.7", "66.7", "66.7", "66.7"]
+    assert lines[-2] == "chosen on val: A round-2, B round-1, C round-1, D round-1"
+    assert lines[-1].startswith("chosen - real, least of groups: D -66.7, of classes ")
     assert fold_folder(tmp_path, "a/b c").name == "test-a-b-c"
+
+
+def test_parts_are_read_as_one_set(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folds, "run", fake_run)
+    monkeypatch.setattr(folds, "preflight", lambda *_: None)
+    results = run_folds(config, tmp_path / "out", 3)
+    assert sorted(group for fold in results["folds"].values() for group in fold["test"]) == list("ABCD")
+    assert results["interval"]["unit"] == "group"
+    # Of 16 images with as much to see in each, round-1 sees 12 wholly and 4 not at all
+    assert results["arms"]["round-1"]["mean"] == pytest.approx(2 * 12 / (12 + 16))
+    assert results["arms"]["round-1"]["per_group"] == pytest.approx({"A": 1, "B": 1, "C": 1, "D": 0})
+    low, high = results["arms"]["round-1"]["ci95"]
+    assert low < 0.7
+    assert high == 1
 
 
 def test_the_command_says_what_is_wrong(saadi: Command, tmp_path: Path) -> None:
     path = tmp_path / "phantom.yaml"
     path.write_text("data: {source: phantom}\n")
     saadi("folds", path, "--out", tmp_path / "out").refused("phantom", "fresh patients")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_refuses_parts_that_cannot_be(saadi: Command, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"task: segmentation\ndata: {{path: {write(tmp_path / 'data')}}}\n")
+    saadi("folds", path, "--parts", "9", "--out", tmp_path / "out").refused("--parts 9", "3", "to 4")
     assert not (tmp_path / "out").exists()

@@ -99,6 +99,13 @@ def list_frames(config: DataConfig, seed: int, task: Task) -> tuple[LabelSpace, 
         space, frames, notes = phantom_space(task), phantom_frames(config.phantom, seed, task), tuple[str, ...]()
         _refuse(training_problems(space, frames, "data.phantom", task, LEAST))
         return space, frames, notes
+    space, frames, notes = labelled_frames(config, seed, task)
+    _refuse(training_problems(space, frames, str(config.path), task))
+    return space, frames, notes
+
+
+def labelled_frames(config: DataConfig, seed: int, task: Task) -> tuple[LabelSpace, list[Frame], tuple[str, ...]]:
+    """As `list_frames`, of a source on disk and whatever its splits."""
     folder, scan = data_folder(config), scan_source(config, seed, task)
     space, frames = scan.accept()
     if table := scan.classes:
@@ -109,7 +116,6 @@ def list_frames(config: DataConfig, seed: int, task: Task) -> tuple[LabelSpace, 
 
         with ThreadPoolExecutor(WORKERS) as pool:
             frames = list(pool.map(label, frames))
-    _refuse(training_problems(space, frames, str(folder), task))
     return space, frames, scan.notes
 
 

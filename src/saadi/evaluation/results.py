@@ -29,6 +29,8 @@ from saadi.store import Run
 SCHEMA = 1
 RIVALS = ("unaligned", "feedback", "rejection", "winners", "copy-paste")
 """What every round is compared with, beside `real` and the round before."""
+CHOSEN = "chosen"
+"""Of folds: in each the round that its val chose."""
 Predictions = dict[str, NDArray[Any]]
 """By arm, answers [seeds, N, ...] of the task."""
 
@@ -58,16 +60,17 @@ def gather(
 
 
 def gains_of(boot: Bootstrap, names: Sequence[str], asked: Sequence[int], rare: Sequence[int]) -> dict[str, Any]:
-    """Every arm against `real`; every round against the rivals and the round before; alignment, lead and pick apart.
+    """Every arm against `real`; every round, and the chosen one, against the rivals; a round against the one before;
+    alignment, lead and pick apart.
 
     `p_holm` allows for them all.
     """
     wanted = [(name, "real") for name in names if name != "real"]
-    for name in names:
-        if name.startswith("round-"):
-            before = f"round-{int(name[6:]) - 1}"
-            wanted += [(name, other) for other in (*RIVALS, before) if other in names]
-    *_, last = (name for name in names if name.startswith("round-"))
+    rounds = [name for name in names if name.startswith("round-")]
+    for name, before in zip([*rounds, CHOSEN], ["", *rounds], strict=True):
+        others = RIVALS if name == CHOSEN else (*RIVALS, before)
+        wanted += [(name, other) for other in others if {name, other} <= {*names}]
+    last = rounds[-1]
     wanted += [(name, "unaligned") for name in ("feedback", "unpicked", "unled") if name in names]
     wanted += [(last, name) for name in ("unpicked", "unled") if name in names]
     gains: dict[str, Any] = {}
