@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from saadi.data.layouts import Layout, make_layout, moved, picture, to_cells, whole_object
 from saadi.imageconfig import LayoutConfig
@@ -56,6 +57,34 @@ def test_a_frames_own_class_is_painted_where_it_is(canvas: NDArray[np.uint8], se
     assert np.array_equal(only.object, (canvas == label) if label else np.zeros_like(canvas, bool))
     if not label:  # where nothing is asked for, nothing is known to be
         assert not canvas[only.region].any()
+
+
+@quick
+@given(id_maps(), st.integers(0, 2**32))
+def test_decoys_lie_within_a_tissue_where_there_is_no_background(canvas: NDArray[np.uint8], seed: int) -> None:
+    tissue = np.where(canvas == 0, np.where(np.arange(SIZE) < SIZE // 2, 4, 5), canvas).astype(np.uint8)
+    assume((tissue == 1).any())
+    never, always = (
+        make_layout(
+            np.random.default_rng(seed), tissue, 1, None, [1, 2], CONFIG.model_copy(update={"decoys": share}), CELL
+        )
+        for share in (0.0, 1.0)
+    )
+    decoy = always.region & ~never.region
+    assert not np.isin(tissue[decoy], [1, 2, IGNORE]).any()
+    rim = CONFIG.rim[0] * SIZE
+    for number in (3, 4, 5):  # no edge of a class is painted anew
+        others = (tissue != number) & (tissue != IGNORE)
+        near = ndimage.distance_transform_edt(~others) <= rim if others.any() else np.zeros_like(others)
+        assert not (decoy & (tissue == number) & near).any()
+
+
+def test_a_tissue_has_decoys() -> None:
+    canvas = np.full((SIZE, SIZE), 4, np.uint8)
+    canvas[:, SIZE // 2 :] = 5
+    canvas[2:6, 2:6] = 1
+    regions = [lay(seed, canvas, 1).region for seed in range(20)]
+    assert sum(bool((region[:, SIZE // 2 :]).any()) for region in regions) >= 5
 
 
 @quick

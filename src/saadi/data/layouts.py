@@ -177,13 +177,19 @@ def _place(
     return best
 
 
-def _decoy(rng: np.random.Generator, canvas: Ids, shape: Mask, taken: Mask, config: LayoutConfig, cell: int) -> Mask:
-    """A region [S, S] where nothing is asked for: an object's shape, moved to where there is background."""
+def _decoy(
+    rng: np.random.Generator, canvas: Ids, shape: Mask, taken: Mask, still: Ids, config: LayoutConfig, cell: int
+) -> Mask:
+    """A region [S, S] where nothing is asked for: an object's shape, moved to where there is one of the classes `still`
+    and no edge of it, so that background, or a tissue, goes on as it is."""
     wide = config.model_copy(update={"shift": 0.5, "turn": 180.0, "scale": 1.5})
     placed, _ = _place(rng, shape.astype(np.uint8), 1, _whole(shape), np.zeros_like(shape), wide)
-    free = (canvas == 0) & ~taken
-    # Not up to a known object: pixels next to it are as likely the object's as not.
-    free &= ndimage.distance_transform_edt((canvas == 0) | (canvas == IGNORE)) > config.rim[0] * len(canvas)
+    free = np.zeros_like(shape)
+    for number in still:
+        own = canvas == number
+        # Not up to another known class: pixels next to it are as likely that class's as not.
+        free |= own & (ndimage.distance_transform_edt(own | (canvas == IGNORE)) > config.rim[0] * len(canvas))
+    free &= ~taken
     decoy: Mask = grow(rng, (placed > 0) & free, config, cell) & ~to_cells(~free, cell)
     return decoy
 
@@ -207,6 +213,8 @@ def make_layout(
     class, `label` last. Regions and, for the prompt's sake, each object are made of whole `cell`s.
     """
     unknown = canvas == IGNORE
+    # What the prompt names is background, or nothing that is there already
+    still = np.setdiff1d(canvas, [*things, IGNORE]) if label else np.zeros(1, np.uint8)
     if donor is None:
         shape = (canvas == label) if label else np.isin(canvas, list(things))
         objects = {label: shape if label else np.zeros_like(shape)}
@@ -223,7 +231,7 @@ def make_layout(
         if not order:
             region |= grow(rng, gone | pasted, config, cell)
             if shape.any() and (rng.random() < config.decoys or not label):
-                region |= _decoy(rng, canvas, shape, region, config, cell)
+                region |= _decoy(rng, canvas, shape, region, still, config, cell)
         region = to_cells(region, cell) & ~unknown
         passes.append(Pass(number, found, region, np.where(found, 1, feather(region, config)).astype(np.float32)))
     return Layout(target, tuple(passes), pasted, move)
