@@ -18,7 +18,8 @@ from saadi.configfile import parse_config
 from saadi.data.load import labelled_frames
 from saadi.errors import BadInput
 from saadi.evaluation.statistics import Bootstrap
-from saadi.folds import fold_folder, folds_of, folds_table, run_folds, together
+from saadi.evaluation.together import mean_of
+from saadi.folds import fold_folder, folds_of, folds_table, run_folds
 from saadi.records import Frame
 from saadi.store import Begin
 
@@ -67,12 +68,12 @@ def test_folds_need_four_groups_and_real_images(config: RunConfig, tmp_path: Pat
         run_folds(parse_config({"data": {"source": "phantom"}}, "test"), tmp_path)
 
 
-def test_together_is_the_mean_of_the_folds_that_have_the_class() -> None:
+def test_it_is_the_mean_of_the_folds_that_have_the_class() -> None:
     boots = [
         Bootstrap({"real": np.array([0.2, np.nan])}, {"real": np.array([[0.1, np.nan], [0.3, np.nan]])}, "image"),
         Bootstrap({"real": np.array([0.4, 0.8])}, {"real": np.array([[0.5, 0.8], [0.3, np.nan]])}, "image"),
     ]
-    whole = together(boots)
+    whole = mean_of(boots)
     np.testing.assert_allclose(whole.point["real"], [0.3, 0.8])
     np.testing.assert_allclose(whole.draws["real"], [[0.3, 0.8], [0.3, np.nan]])
 
@@ -91,8 +92,6 @@ def fake_run(config: RunConfig, folder: Path, *, final: bool, begin: Begin, redo
     np.savez(folder / "evaluation/predictions-test.npz", allow_pickle=False, **names, **twice)
     iou = {"A": None, "B": 0.25, "C": 0.5, "D": 0.75}[config.data.test[0]]
     return {
-        "metric": "dice",
-        "n_test": len(groups),
         "val_choices": {"round": "round-2" if "A" in config.data.test else "round-1"},
         "arms": {arm: {"n_generated": 7 + k, "iou": iou} for k, arm in enumerate(answers)},
     }

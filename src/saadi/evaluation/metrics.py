@@ -6,7 +6,7 @@ One rule for empty classes throughout: a class without images has no score (nan)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,12 @@ class Scored(Protocol):
     def scoring(self, unit_of: Ids) -> Scoring:
         """Scores of resamples of units; `unit_of` [N]: the unit of each image, 0 .. U - 1."""
 
+    def take(self, rows: NDArray[Any]) -> Self:
+        """The images `rows`, by number or as a mask [N]."""
+
+    def joined(self, others: Sequence[Any]) -> Self:
+        """With the images of others of its kind after its own."""
+
 
 class Tally(NamedTuple):
     """What scores by class are ratios of, image by image: `parts` and `wholes` [S, N, C] of S trainings on N images.
@@ -81,6 +87,19 @@ class Tally(NamedTuple):
     def shape(self) -> tuple[int, ...]:
         """Trainings, images, classes."""
         return np.broadcast_shapes(np.shape(self.parts), np.shape(self.wholes))
+
+    def take(self, rows: NDArray[Any]) -> Tally:
+        """The images `rows`, by number or as a mask [N]."""
+        shown = None if self.shown is None else self.shown[rows]
+        parts, wholes = (np.broadcast_to(one, self.shape)[:, rows] for one in (self.parts, self.wholes))
+        return Tally(parts, wholes, shown)
+
+    def joined(self, others: Sequence[Tally]) -> Tally:
+        """With the images of others after its own."""
+        every = (self, *others)
+        shown = None if self.shown is None else np.concatenate([one.shown for one in every if one.shown is not None])
+        parts = np.concatenate([np.broadcast_to(one.parts, one.shape) for one in every], 1)
+        return Tally(parts, np.concatenate([np.broadcast_to(one.wholes, one.shape) for one in every], 1), shown)
 
     def scoring(self, unit_of: Ids) -> Scoring:
         """Scores of resamples, from what each unit's images add up to. Counts are whole numbers, exact in float64, so

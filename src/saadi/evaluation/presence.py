@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,6 +47,15 @@ class Ranking(NamedTuple):
     def shape(self) -> tuple[int, ...]:
         """Trainings, images, classes."""
         return self.scores.shape
+
+    def take(self, rows: NDArray[Any]) -> Ranking:
+        """The images `rows`, by number or as a mask [N]."""
+        return Ranking(self.sets[rows], self.scores[:, rows])
+
+    def joined(self, others: Sequence[Ranking]) -> Ranking:
+        """With the images of others after its own, ranked together."""
+        every = (self, *others)
+        return Ranking(np.concatenate([one.sets for one in every]), np.concatenate([one.scores for one in every], 1))
 
     def scoring(self, unit_of: Ids) -> Scoring:
         """Average precisions of resamples."""
