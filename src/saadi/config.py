@@ -215,6 +215,11 @@ class EvaluationConfig(Part):
         (),
         description="further arms: strong ways of training on real images alone. Not of segmentation",
     )
+    strong: ClassifierConfig | None = Field(
+        None,
+        description="a further arm: another model, pretrained for one, trained on real images alone by a recipe of its "
+        "own; settings as those of evaluation.classifier",
+    )
     controls: bool = Field(
         True, description="train also the rivals and controls that need images of their own; false: only real images "
         "alone, unaligned ones and each round's",

@@ -41,13 +41,12 @@ class Embedder:
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Unit-length features [N, D] of images [N, S, S, 3] uint8, seen at 64 px."""
         made = architecture("small-cnn")
-        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (made.mean, made.std))
         out = []
         with evaluating(self.net):
             for start in range(0, len(images), _BATCH):
                 x = torch.from_numpy(np.ascontiguousarray(images[start : start + _BATCH])).permute(0, 3, 1, 2)
                 x = resize(x, [SIDE, SIDE], antialias=True).float() / 255
-                out.append(nn.functional.normalize(self.net.embed((x - mean) / std).double(), dim=1))
+                out.append(nn.functional.normalize(self.net.embed(made.prepared(x)).double(), dim=1))
         return torch.cat(out).numpy() if out else np.zeros((0, self.net.head.in_features))
 
 

@@ -122,7 +122,7 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
             arm("rejection", sets[0], as_many, pool=known, inputs=theirs, noise="set-rejection"),
             arm("winners", tuned, size, before=drawn_by(1), training=passes_of(run, winners)),
         ]
-    own = real_arms(config.evaluation.classifier, config.evaluation.rivals, dense=segments)
+    own = real_arms(config.evaluation, dense=segments)
     arms = [*own, unaligned, *rivals, *rounds, *controls]
     seeds = range(config.evaluation.seeds)
     train_arms(run, [(one, share, seed) for seed in seeds for one in arms for share in shares_of(run, one)])

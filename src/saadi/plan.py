@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from saadi.config import RunConfig
+from saadi.config import ClassifierConfig, RunConfig
 from saadi.critics.architectures import architecture
 from saadi.critics.downstream import Labelled, train_network
 from saadi.critics.tasks import TASKS
@@ -69,9 +69,9 @@ def _seconds_per_pass(config: RunConfig, *, training: bool) -> float:
     return min(spent) / _PROBE
 
 
-def _seconds_per_image(config: RunConfig, classes: int) -> float:
-    """Seconds of one image's downstream training."""
-    probe, side = config.evaluation.classifier.model_copy(update={"steps": 3}), config.data.size
+def _seconds_per_image(config: RunConfig, recipe: ClassifierConfig, classes: int) -> float:
+    """Seconds of one image's training of a downstream model."""
+    probe, side = recipe.model_copy(update={"steps": 3}), config.data.size
     labels = np.arange(_PROBE) % classes
     targets = {
         "classification": labels,
@@ -122,7 +122,7 @@ def _trainings(config: RunConfig) -> int:
     """Downstream trainings: arms of real images once, those with synthetic ones with every share."""
     evaluation, dense = config.evaluation, TASKS[config.task].dense
     controls = 2 + (evaluation.drawn > 1) + 2 * (config.sampling.lead > 0) + 2 * dense
-    plain = len(real_arms(evaluation.classifier, evaluation.rivals, dense=dense))
+    plain = len(real_arms(evaluation, dense=dense))
     arms = config.rounds + 1 + evaluation.controls * controls
     return evaluation.seeds * (plain + len(evaluation.mixing) * arms)
 
@@ -176,22 +176,32 @@ def estimate(config: RunConfig) -> dict[str, Any]:
     rendered = images + (config.data.phantom.oracle if config.data.source == "phantom" else 0)
     training = _seconds_per_pass(config, training=True)
     forward = _by_the_crew(config, lambda: _seconds_per_pass(config, training=False))
-    image = _by_the_crew(config, lambda: _seconds_per_image(config, classes))
+    alignment, evaluation, critic = config.alignment, config.evaluation, config.critic
+    recipes = [critic.classifier, critic.judge, evaluation.classifier, *filter(None, [evaluation.strong])]
+    of = {one.model: one for one in recipes}
+    image = {name: _by_the_crew(config, partial(_seconds_per_image, config, one, classes)) for name, one in of.items()}
+
+    def taught(recipe: ClassifierConfig | None, times: int = 1) -> float:
+        return times * recipe.steps * recipe.batch * image[recipe.model] if recipe else 0.0
+
     drawn, led = _images_drawn(config, classes, config.preferences.candidates)
-    alignment, evaluation = config.alignment, config.evaluation
     steps = 2 * alignment.pairs * alignment.steps * (config.rounds + 1)
     trainings = _trainings(config)
-    members = config.critic.folds * config.critic.copies
-    critics = members * config.critic.classifier.steps * config.critic.classifier.batch
-    judge = config.critic.judge.steps * config.critic.judge.batch
-    leading = _decodings(config) * forward + (config.sampling.steps - 1) * members * image if led else 0.0
+    members = critic.folds * critic.copies
+    critics = members * critic.classifier.steps * critic.classifier.batch
+    judge = critic.judge.steps * critic.judge.batch
+    judging = (config.sampling.steps - 1) * members * image[critic.classifier.model]
+    leading = _decodings(config) * forward + judging if led else 0.0
     stages = {
         "data": {"images": rendered, "seconds": 0.008 * rendered},
         "base": {
             "passes": config.base.steps * config.base.batch,
             "seconds": config.base.steps * config.base.batch * training,
         },
-        "critic and judge": {"images": critics + judge, "seconds": (critics + 2 * judge) * image},
+        "critic and judge": {
+            "images": critics + judge,
+            "seconds": taught(critic.classifier, members) + taught(critic.judge),
+        },
         "drawing": {
             "images": drawn,
             "led": led,
@@ -200,7 +210,8 @@ def estimate(config: RunConfig) -> dict[str, Any]:
         "alignment": {"passes": steps, "seconds": steps * training},
         "downstream": {
             "trainings": trainings,
-            "seconds": trainings * evaluation.classifier.steps * evaluation.classifier.batch * image,
+            "seconds": taught(evaluation.classifier, trainings - evaluation.seeds * bool(evaluation.strong))
+            + taught(evaluation.strong, evaluation.seeds),
         },
     }
     return {

@@ -48,6 +48,8 @@ def preflight(config: RunConfig, folder: Path) -> None:
         "critic.judge": config.critic.judge.model,
         "evaluation.classifier": config.evaluation.classifier.model,
     }
+    if config.evaluation.strong:
+        models["evaluation.strong"] = config.evaluation.strong.model
     for model in dict.fromkeys(models.values()):
         where = next(key for key, name in models.items() if name == model)
         _check_network(f"{where}.model", model, config.data.size, dense=TASKS[config.task].dense)
@@ -90,6 +92,7 @@ def _check_variations(config: RunConfig) -> None:
         "critic.classifier": config.critic.classifier,
         "critic.judge": config.critic.judge,
         "evaluation.classifier": config.evaluation.classifier,
+        "evaluation.strong": config.evaluation.strong or config.evaluation.classifier,
     }
     for where, part in parts.items():
         if part.augment == "randaugment" and TASKS[config.task].dense:
@@ -138,10 +141,10 @@ def _check_gradients(config: RunConfig) -> None:
         return
     if critic.copies > 1:
         raise BadInput(f"critic.copies: {critic.copies}; {name} is of one member's last layer: set it to 1")
-    net = architecture(critic.classifier.model).build(2).eval()
+    made = architecture(critic.classifier.model)
     try:
         with torch.no_grad():
-            penultimate(net, torch.zeros(2, 3, config.data.size, config.data.size))
+            penultimate(made.build(2).eval(), made.prepared(torch.zeros(2, 3, config.data.size, config.data.size)))
     except BadInput as error:
         raise BadInput(f"preferences.criterion: {name}: {critic.classifier.model}: {error}") from None
 
@@ -149,8 +152,9 @@ def _check_gradients(config: RunConfig) -> None:
 def _check_network(field: str, name: str, size: int, *, dense: bool) -> None:
     """Build a downstream model for two classes and show it two images of the run's size."""
     try:
+        made = architecture(name, dense=dense)
         with torch.no_grad():
-            logits = architecture(name, dense=dense).build(2).eval()(torch.zeros(2, 3, size, size))
+            logits = made.build(2).eval()(made.prepared(torch.zeros(2, 3, size, size)))
     except BadInput as error:
         raise BadInput(f"{field}: {error}") from None
     except Exception as error:  # whatever somebody else's code raises, it is the setting that has to change

@@ -11,13 +11,15 @@ RIVALS = ("randaugment", "mixup", "cutmix")
 
 
 def test_every_rival_is_an_arm(saadi: Command, tiny: Path, tmp_path: Path) -> None:
-    changes = ("--set", f"evaluation.rivals=[{', '.join(RIVALS)}]", "--set", "rounds=1")
+    strong = "evaluation.strong={model: resnet10t, steps: 3, batch: 4}"
+    changes = ("--set", f"evaluation.rivals=[{', '.join(RIVALS)}]", "--set", "rounds=1", "--set", strong)
     folder = tmp_path / "run"
     outcome = saadi("run", tiny, "--out", folder, *changes, "--final")
     assert outcome.code == 0, outcome.err
     results = read_json(folder / "results.json")
     arms = results["arms"]
-    assert {"real-randaugment", "real-mixup", "real-cutmix"} < set(arms)
+    assert {"real-randaugment", "real-mixup", "real-cutmix", "real-strong"} < set(arms)
+    assert (arms["real-strong"]["steps"], arms["real"]["steps"]) == (3, 2)
     assert arms["real-cutmix"]["n_synthetic"] == arms["real-cutmix"]["unet_evaluations"] == 0
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "real, CutMix" in page

@@ -181,6 +181,21 @@ def test_timm_checkpoint_folder_opens_with_a_new_head(classes: int, checkpoint: 
     assert made.mean == tuple(config["pretrained_cfg"]["mean"])
 
 
+def test_a_checkpoint_sees_images_as_large_as_it_learnt_from(checkpoint: tuple[Path, nn.Module]) -> None:
+    made = architecture(str(checkpoint[0]))
+    assert made.side == 160  # of test_resnet's input_size
+    images = torch.rand(2, 3, 64, 64, requires_grad=True)
+    shown = made.prepared(images)
+    assert shown.shape == (2, 3, 160, 160)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (made.mean, made.std))
+    torch.testing.assert_close(made.prepared(torch.full((1, 3, 8, 8), 0.3))[..., :1, :1], (0.3 - mean) / std)
+    (slope,) = torch.autograd.grad(shown.sum(), images)
+    assert (slope > 0).all()  # every pixel is seen
+    large = torch.rand(1, 3, 200, 200)
+    torch.testing.assert_close(made.prepared(large), (large - mean) / std)
+    assert architecture("small-cnn").prepared(images).shape == images.shape
+
+
 def test_both_heads_of_a_distilled_checkpoint_are_new(tmp_path: Path) -> None:
     model = timm.create_model("deit_tiny_distilled_patch16_224", img_size=32, pretrained=False, num_classes=2)
     for parameter in model.parameters():

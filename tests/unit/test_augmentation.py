@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from saadi.config import ClassifierConfig
+from saadi.config import ClassifierConfig, EvaluationConfig
 from saadi.critics.augmentation import AUGMENTATIONS, augment, mix
 from saadi.evaluation.arms import real_arms
 
@@ -90,12 +90,15 @@ def test_augmentation_moves_a_map_along_and_draws_nothing_more_for_it() -> None:
 
 
 def test_real_images_alone_are_augmented_in_full_where_the_arms_are_not() -> None:
-    plain, mirrored = ClassifierConfig(), ClassifierConfig(augment="mirror")
+    plain, mirrored = (EvaluationConfig(classifier=ClassifierConfig(augment=how)) for how in ("full", "mirror"))
     assert [arm.name for arm in real_arms(plain, dense=False)] == ["real", "real-pretrained"]
     arms = {arm.name: arm.recipe for arm in real_arms(mirrored, dense=False)}
     assert arms == {"real": {}, "real-augmented": {"augment": "full"}, "real-pretrained": {"model": "pretext-cnn"}}
-    pretrained = real_arms(ClassifierConfig(model="pretext-unet"), dense=True)
+    pretrained = real_arms(EvaluationConfig(classifier=ClassifierConfig(model="pretext-unet")), dense=True)
     assert [arm.name for arm in pretrained] == ["real", "real-scratch"]
-    strong = {arm.name: arm.recipe for arm in real_arms(plain, ("randaugment", "mixup", "cutmix"), dense=False)}
+    other = ClassifierConfig(model="resnet18", steps=7)
+    rivalled = EvaluationConfig(rivals=("randaugment", "mixup", "cutmix"), strong=other)
+    strong = {arm.name: arm.recipe for arm in real_arms(rivalled, dense=False)}
     assert strong["real-randaugment"] == {"augment": "randaugment"}
+    assert EvaluationConfig().classifier.model_copy(update=strong["real-strong"]) == other
     assert (strong["real-mixup"], strong["real-cutmix"]) == ({"mix": "mixup"}, {"mix": "cutmix"})

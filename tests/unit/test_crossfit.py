@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from saadi.config import ClassifierConfig, CriticConfig, PreferenceConfig, RunConfig
+from saadi.critics.architectures import Architecture
 from saadi.critics.crossfit import CrossFitted, deal_folds, fit_member, fit_temperature
 from saadi.critics.downstream import Labelled, Network
 from saadi.critics.judging import Critic
@@ -43,7 +44,7 @@ TASK = TASKS["classification"]
 
 
 def network(net: nn.Module, task: Downstream = TASK, temperature: float = 1.0) -> Network:
-    return Network(task, net, torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1), temperature)
+    return Network(task, net, Architecture("as given", lambda classes: net, (0, 0, 0), (1, 1, 1)), temperature)
 
 
 def member(number: int) -> Network:

@@ -13,6 +13,7 @@ from small_diffusion import SHAPE, TRAIN, normal
 from torch import Tensor, nn
 
 from saadi.alignment.focus import LEAST, focused, saliency_weight
+from saadi.critics.architectures import Architecture
 from saadi.critics.crossfit import CrossFitted
 from saadi.critics.downstream import Network
 from saadi.critics.tasks import TASKS
@@ -73,8 +74,8 @@ class Linear(nn.Module):
 
 def network(seed: int, task: str = "presence") -> tuple[Network, Tensor]:
     weight = normal(2, 3, 4, 4, seed=seed)
-    std = torch.full((1, 3, 1, 1), 0.5)
-    return Network(TASKS[task], Linear(weight).eval(), torch.zeros(1, 3, 1, 1), std), weight
+    made = Architecture("linear", lambda classes: Linear(weight), (0, 0, 0), (0.5, 0.5, 0.5))
+    return Network(TASKS[task], Linear(weight).eval(), made), weight
 
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3), dtype=np.uint8)

@@ -12,6 +12,7 @@ from small_diffusion import small_generator
 from torch import Tensor, nn
 
 from saadi.config import SamplingConfig
+from saadi.critics.architectures import Architecture
 from saadi.critics.downstream import Network
 from saadi.critics.leading import towards
 from saadi.critics.tasks import TASKS, map_loss
@@ -21,6 +22,7 @@ from saadi.records import IGNORE
 
 COUNT = 4
 STEPS = SamplingConfig(steps=4, batch=2)
+MADE = Architecture("brightness", lambda classes: Brightness(), (0.5, 0.5, 0.5), (1, 1, 1))
 
 
 class Brightness(nn.Module):
@@ -32,8 +34,7 @@ class Brightness(nn.Module):
 
 
 def _member() -> Network:
-    zeros, ones = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
-    return Network(TASKS["classification"], Brightness(), zeros + 0.5, ones)
+    return Network(TASKS["classification"], Brightness(), MADE)
 
 
 def _drawn(generator: Generator, label: int | None, strength: float = 0.5) -> NDArray[np.uint8]:
@@ -77,8 +78,7 @@ class Pixels(nn.Module):
 
 def test_a_dense_critic_leads_where_something_is_asked_for() -> None:
     generator = small_generator()
-    zeros, ones = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
-    member = Network(TASKS["segmentation"], Pixels(), zeros + 0.5, ones)
+    member = Network(TASKS["segmentation"], Pixels(), MADE)
     maps = torch.full((COUNT, 16, 16), IGNORE, dtype=torch.uint8)
     maps[:2, 8:], maps[2:, 8:] = 0, 1  # below, the first two are to be dark and the others bright
     latents = torch.randn(COUNT, 4, 4, 4, generator=torch.Generator().manual_seed(0))

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
+from torch.nn import functional
 
 from saadi.critics.networks import SmallCNN, SmallUNet
 from saadi.errors import BadInput
@@ -24,12 +25,22 @@ from saadi.foundation import backbone_path, foundation_folder
 
 @dataclass(frozen=True)
 class Architecture:
-    """How to make a fresh model for a number of classes, and its input normalisation (mean, std by channel)."""
+    """How to make a fresh model for a number of classes, and how it wants its input: normalised (mean, std by channel),
+    and enlarged to `side` pixels where it is smaller (0: never), since its features are of that scale."""
 
     name: str
     build: Callable[[int], nn.Module]
     mean: tuple[float, float, float] = IMAGENET_DEFAULT_MEAN
     std: tuple[float, float, float] = IMAGENET_DEFAULT_STD
+    side: int = 0
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """What the model is shown of images [N, 3, S, S] in 0 .. 1; differentiable."""
+        mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
+        shown = (images - mean) / std
+        if shown.shape[-1] >= self.side:
+            return shown
+        return functional.interpolate(shown, (self.side, self.side), mode="bilinear", align_corners=False)
 
 
 @dataclass(frozen=True)
@@ -121,7 +132,9 @@ def _from_checkpoint(folder: Path, library: Library) -> Architecture:
 
     pretrained = config.get("pretrained_cfg", {})
     mean, std = pretrained.get("mean", IMAGENET_DEFAULT_MEAN), pretrained.get("std", IMAGENET_DEFAULT_STD)
-    return Architecture(str(folder), build, tuple(mean), tuple(std))
+    # Logits of pixels are wanted as many as there are pixels
+    side = max(pretrained.get("input_size", (0,))[1:], default=0) if library is TIMM else 0
+    return Architecture(str(folder), build, tuple(mean), tuple(std), side)
 
 
 def _from_factory(name: str) -> Architecture:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from saadi.config import ClassifierConfig
-from saadi.critics.architectures import architecture, penultimate
+from saadi.critics.architectures import Architecture, architecture, penultimate
 from saadi.critics.augmentation import AUGMENTATIONS, mix
 from saadi.critics.tasks import Downstream, Logits, Targets
 from saadi.diffusion.base import sampling_probabilities
@@ -42,13 +42,18 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Network:
-    """A trained network of a task with its input normalisation; logits are divided by `temperature`."""
+    """A trained network of a task, of an architecture that says how it wants its input; logits are divided by
+    `temperature`."""
 
     task: Downstream
     net: nn.Module
-    mean: Tensor
-    std: Tensor
+    made: Architecture
     temperature: float = 1.0
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next((weight.device for weight in self.net.parameters()), torch.device("cpu"))
 
     def _batches(self, images: NDArray[np.uint8]) -> Iterator[slice]:
         batch = _PREDICT_BATCH
@@ -60,13 +65,13 @@ class Network:
         """Calibrated logits of images [N, S, S, 3], batch by batch, with the rows they belong to."""
         for rows in self._batches(images):
             with evaluating(self.net):
-                x = _tensor(images[rows]).to(self.mean.device)
-                logits = self.net((x - self.mean) / self.std).double().cpu() / self.temperature
+                x = _tensor(images[rows]).to(self.device)
+                logits = self.net(self.made.prepared(x)).double().cpu() / self.temperature
             yield rows, logits.numpy()
 
     def calibrated(self, images: Tensor) -> Tensor:
         """Calibrated logits of images [N, 3, S, S] in 0 .. 1 on the network's device, with a gradient where asked."""
-        logits: Tensor = self.net((images - self.mean) / self.std) / self.temperature
+        logits: Tensor = self.net(self.made.prepared(images)) / self.temperature
         return logits
 
     def saliency(self, images: NDArray[np.uint8], targets: Targets) -> NDArray[np.float32]:
@@ -75,9 +80,9 @@ class Network:
         found = np.zeros(images.shape[:3], np.float32)
         for rows in self._batches(images):
             with evaluating(self.net), torch.enable_grad():
-                x = _tensor(images[rows]).to(self.mean.device).requires_grad_()
+                x = _tensor(images[rows]).to(self.device).requires_grad_()
                 logits = self.calibrated(x)
-                wanted = torch.from_numpy(targets[rows]).to(self.mean.device)
+                wanted = torch.from_numpy(targets[rows]).to(self.device)
                 losses = [self.task.loss(*one) for one in zip(logits[:, None], wanted[:, None], strict=True)]
                 (slope,) = torch.autograd.grad(torch.stack(losses).sum(), x)
             found[rows] = slope.abs().sum(1).cpu().numpy()
@@ -88,8 +93,8 @@ class Network:
         found = []
         for start in range(0, len(images), _PREDICT_BATCH):
             with evaluating(self.net):
-                x = _tensor(images[start : start + _PREDICT_BATCH]).to(self.mean.device)
-                found.append(penultimate(self.net, (x - self.mean) / self.std).double().cpu().numpy())
+                x = _tensor(images[start : start + _PREDICT_BATCH]).to(self.device)
+                found.append(penultimate(self.net, self.made.prepared(x)).double().cpu().numpy())
         return np.concatenate(found)
 
     def logits(self, images: NDArray[np.uint8]) -> Logits:
@@ -133,7 +138,6 @@ def train_network(
     torch.manual_seed(seed_of(seed, "init"))
     net = made.build(classes)
     net = net.to(device).to(memory_format=torch.channels_last)
-    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (made.mean, made.std))
     odds = sampling_probabilities(task.shows(real.targets, classes), config.balance)
     n_synthetic = round(config.batch * share) if synthetic is not None else 0
 
@@ -149,7 +153,7 @@ def train_network(
         wanted = wanted if maps is None else maps
         if config.mix != "none":
             x, wanted = mix(config.mix, x, wanted, classes, torch_rng(seed, "mix", step))
-        logits = net((x.to(device) - mean) / std)
+        logits = net(made.prepared(x.to(device)))
         return task.loss(logits, wanted.to(device))
 
     net.train()
@@ -165,7 +169,7 @@ def train_network(
         every=config.steps,
         progress=progress,
     )
-    return Network(task, net.eval(), mean, std)
+    return Network(task, net.eval(), made)
 
 
 def restore(
@@ -180,5 +184,4 @@ def restore(
     made = architecture(config.model, dense=task.dense)
     net = made.build(classes)
     net.load_state_dict(state)
-    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (made.mean, made.std))
-    return Network(task, net.to(device).to(memory_format=torch.channels_last).eval(), mean, std, temperature)
+    return Network(task, net.to(device).to(memory_format=torch.channels_last).eval(), made, temperature)

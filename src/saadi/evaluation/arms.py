@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from saadi.config import ClassifierConfig
+from saadi.config import EvaluationConfig
 from saadi.critics.judging import Critic, forget_scores, scored
 from saadi.data.conditions import conditions_of
 from saadi.diffusion.drawing import unet_passes
@@ -28,25 +29,32 @@ class Arm:
     generated: int = 0
     passes: int = 0
     inputs: tuple[str, ...] = ()
-    recipe: dict[str, str] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
 
 
-RIVALS = {"randaugment": {"augment": "randaugment"}, "mixup": {"mix": "mixup"}, "cutmix": {"mix": "cutmix"}}
+RIVALS: dict[str, dict[str, Any]] = {
+    "randaugment": {"augment": "randaugment"},
+    "mixup": {"mix": "mixup"},
+    "cutmix": {"mix": "cutmix"},
+}
 """By the names of `evaluation.rivals` that need no diffusion model, how their trainings differ."""
 
 
-def real_arms(classifier: ClassifierConfig, rivals: Sequence[str] = (), *, dense: bool) -> list[Arm]:
-    """`real`, and what else can be had without a synthetic image: `rivals`, and two that are always there.
+def real_arms(config: EvaluationConfig, *, dense: bool) -> list[Arm]:
+    """`real`, and what else can be had without a synthetic image: what the configuration names, and two that are always
+    there.
 
     The pretext world's backbone, or none where all arms start from it: the generator has seen that world, so a
     classifier that has not is at a disadvantage no synthetic image should be praised for making up. And, where the arms
     do without, full augmentation.
     """
-    kind = "unet" if dense else "cnn"
+    kind, classifier = "unet" if dense else "cnn", config.classifier
     arms = [Arm("real")]
     if classifier.augment != "full":
         arms.append(Arm("real-augmented", recipe={"augment": "full"}))
-    arms += [Arm(f"real-{name}", recipe=RIVALS[name]) for name in rivals if name in RIVALS]
+    arms += [Arm(f"real-{name}", recipe=RIVALS[name]) for name in config.rivals]
+    if config.strong:
+        arms.append(Arm("real-strong", recipe=config.strong.model_dump()))
     if classifier.model == f"pretext-{kind}":
         return [*arms, Arm("real-scratch", recipe={"model": f"small-{kind}"})]
     return [*arms, Arm("real-pretrained", recipe={"model": f"pretext-{kind}"})]

@@ -108,7 +108,7 @@ def _arm(
         "n_synthetic": len(arm.samples),
         "n_generated": arm.generated,
         "unet_evaluations": arm.passes,
-        "steps": steps,
+        "steps": arm.recipe.get("steps", steps),
         "mixing": share if arm.samples else None,
     }
 

@@ -34,7 +34,7 @@ from saadi.workers import Context, Fetch
 class Training:
     """One downstream training: with `samples` as `share` of each batch. `recipe`: what differs from the configured."""
 
-    recipe: dict[str, str]
+    recipe: dict[str, Any]
     samples: tuple[Sample, ...]
     share: float
     seed: int
@@ -50,7 +50,7 @@ def stage_of(arm: str, share: float, seed: int) -> str:
     return f"evaluation/trainings/{arm}/mix-{share:g}/seed-{seed}"
 
 
-def _recipe(config: RunConfig, other: dict[str, str]) -> ClassifierConfig:
+def _recipe(config: RunConfig, other: dict[str, Any]) -> ClassifierConfig:
     return config.evaluation.classifier.model_copy(update=other)
 
 
@@ -114,7 +114,7 @@ def val_answers(run: Run, arm: Arm, share: float, seed: int) -> NDArray[Any]:
     return values
 
 
-def tell(context: Context, out: Path, *, trainings: list[str], recipe: dict[str, str], split: Split) -> None:
+def tell(context: Context, out: Path, *, trainings: list[str], recipe: dict[str, Any], split: Split) -> None:
     """A job: what an arm's finished trainings say of a split [T, N, ...], and the task's further figures of it."""
     config, data = context.config, data_of(context)
     task, shown = TASKS[config.task], data.split(split)

@@ -20,6 +20,10 @@ ARMS = {
     ),
     "real-mixup": ("real, mixup", "Real images alone, blended with each other: a strong recipe without images."),
     "real-cutmix": ("real, CutMix", "Real images alone, cut into each other: a strong recipe without images."),
+    "real-strong": (
+        "real, strong model",
+        "Real images alone, and another model by a recipe of its own: what choosing the model can do.",
+    ),
     "real-pretrained": (
         "real, pretrained",
         "Control: real images alone; the classifier first learned from the scenes the diffusion model started from.",
