@@ -16,7 +16,7 @@ from saadi.diffusion.hub import cached
 from saadi.errors import BadInput
 from saadi.records import read_json, write_atomic
 from saadi.report import results_table
-from saadi.report.wording import headline
+from saadi.report.headline import headline
 
 OURS = "apache-2.0"
 UNSTATED = "not stated"

@@ -7,12 +7,12 @@ import re
 from report_results import EVIL, gain, results
 
 from saadi.report import results_table
+from saadi.report.headline import headline
 from saadi.report.wording import (
     arm_name,
     contrast_name,
     duration,
     estimate,
-    headline,
     last_round,
     number,
     short,
@@ -37,6 +37,16 @@ def test_the_headline_is_honest_in_every_direction() -> None:
     behind = results()
     behind["gains"]["round-2 - rejection"] = gain(-0.02, -0.03, -0.01)
     assert "Alignment falls 2.0 points behind rejection sampling" in headline(behind)[1][1]
+
+
+def test_the_headline_says_which_round_was_chosen_where_it_is_not_the_last() -> None:
+    found = results()
+    found["val_choices"] = {"round": "round-2"}
+    assert headline(found) == headline(results())
+    found["val_choices"] = {"round": "round-1"}
+    found["gains"]["round-1 - real"] = gain(0.05, 0.02, 0.08)
+    said = "Validation images chose round 1: +5.0 points over real images alone (95 % interval 2.0 to 8.0)."
+    assert headline(found)[1] == [said, *headline(results())[1]]
 
 
 def test_the_headline_tells_alignment_and_the_pick_apart() -> None:

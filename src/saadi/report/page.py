@@ -13,6 +13,7 @@ from markupsafe import Markup
 from saadi.records import Sample, Score, spread, write_atomic
 from saadi.report import figures
 from saadi.report.figures import Interval, Line, Sprite
+from saadi.report.headline import headline
 from saadi.report.reader import Pixels, Round, Row, Run, read_run
 from saadi.report.wording import (
     ARMS,
@@ -21,7 +22,6 @@ from saadi.report.wording import (
     contrast_name,
     duration,
     estimate,
-    headline,
     interval_of,
     last_round,
     measured,
