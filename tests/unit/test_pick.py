@@ -25,3 +25,14 @@ def test_of_several_conditions_each_gives_its_best_however_hard_it_is() -> None:
     values, right = [0.1, 0.2, 0.9, 0.8, 0.95, 0.99], [False, False, True, True, True, True]
     assert [one.id for one in select_best(samples, values, right, 2)] == ["hard-1", "easy-0"]
     assert [one.id for one in select_best(samples, values, right, 4)] == ["hard-1", "easy-0", "late-1", "hard-0"]
+
+
+def test_what_is_asked_for_stays_as_frequent_as_it_was() -> None:
+    """Of presence: a set of classes that was drawn for once must not count as much as one that was drawn nine times."""
+    samples = [sample(f"often-{k}", "hook", "clip+hook") for k in range(9)]
+    samples += [sample(f"seldom-{k}", "hook", "hook") for k in range(3)]
+    samples += [sample(f"other-{k}", "clip", "clip+hook") for k in range(4)]
+    values, right = [*(k / 10 for k in range(9)), 2.0, 3.0, 1.0, *(5.0, 6.0, 7.0, 8.0)], [True] * 16
+    chosen = [one.id for one in select_best(samples, values, right, 4)]
+    assert chosen[:4] == ["often-8", "seldom-1", "often-7", "often-6"]
+    assert sorted(chosen[4:]) == [f"other-{k}" for k in range(4)]

@@ -65,16 +65,18 @@ def select_best(
 ) -> list[Sample]:
     """The critic's pick (rejection sampling): the `per_class` best of each class, right ones first; ties by id.
 
-    Where a class has several conditions, the pick is within each, as pairs are: every condition's best comes before any
-    second best, in the order the conditions came in. Easy layouts, which score well however they are drawn, must not
-    push out the others.
+    Where a class has several conditions, the pick is within each, as pairs are, and takes the same share of each, at
+    least its best, in the order the conditions came in: what is asked for stays as it was. Easy layouts, which score
+    well however they are drawn, must not push out the others, nor may rare sets of classes push out the frequent.
     """
     rank = {s.id: (not r, -v, s.id) for s, v, r in zip(samples, values, right, strict=True)}
-    turn: dict[str, tuple[int, int]] = {}
-    for number, members in enumerate(by_condition(samples).values()):
-        turn |= {s.id: (k, number) for k, s in enumerate(sorted(members, key=lambda sample: rank[sample.id]))}
     chosen: list[Sample] = []
     for members in by_label(list(samples)).values():
+        turn: dict[str, tuple[int, int, int]] = {}
+        for number, own in enumerate(by_condition(members).values()):
+            due = max(1, round(len(own) * per_class / len(members)))
+            for k, sample in enumerate(sorted(own, key=lambda one: rank[one.id])):
+                turn[sample.id] = (k // due, k, number)
         chosen += sorted(members, key=lambda sample: turn[sample.id])[:per_class]
     return chosen
 
