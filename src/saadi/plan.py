@@ -145,12 +145,15 @@ def disk_bytes(config: RunConfig, images: int, classes: int) -> int:
     pixels = (images + 2 * made) * (3 + dense) * config.data.size**2
     lessons = max(LAYOUTS, images * (1 + classes)) if dense else images
     latents = lessons * encoded_bytes(start_folder(config), config.data.size)
-    critic, judge, downstream = (
-        sum(p.numel() for p in architecture(name, dense=dense).build(classes).parameters())
-        for name in (config.critic.classifier.model, config.critic.judge.model, config.evaluation.classifier.model)
+    evaluation = config.evaluation
+    recipes = (config.critic.classifier, config.critic.judge, evaluation.classifier)
+    critic, judge, downstream, strong = (
+        sum(p.numel() for p in architecture(one.model, dense=dense).build(classes).parameters())
+        for one in (*recipes, evaluation.strong or evaluation.classifier)
     )
     numbers = 5 * _parameters(start_folder(config))
-    numbers += config.critic.folds * config.critic.copies * critic + judge + _trainings(config) * downstream
+    numbers += config.critic.folds * config.critic.copies * critic + judge
+    numbers += _trainings(config) * downstream + evaluation.seeds * (strong - downstream)
     return pixels + latents + 4 * numbers + 10_000_000
 
 
