@@ -207,9 +207,14 @@ class EvaluationConfig(Part):
     seeds: Count = Field(3, description="trainings of each arm")
     synthetic: Count = Field(320, description="synthetic images in each arm that has any, balanced over the classes")
     drawn: Count = Field(
-        2,
-        description="images drawn of an aligned model for each that is used: the critic picks; 1: all are used, the "
+        3,
+        description="images drawn of an aligned model for each that is used: the best are picked; 1: all are used, the "
         "default of segmentation",
+    )
+    pick: Literal["sure", "hard"] = Field(
+        "hard",
+        description="which of them: sure, the critic's best; hard, the default of classification, of the half that it "
+        "is surest of, those that a model of real images alone expects least. rejection: always its best",
     )
     rivals: tuple[Literal["randaugment", "mixup", "cutmix"], ...] = Field(
         (),
@@ -234,9 +239,13 @@ OF_TASK: dict[str, dict[str, Any]] = {
         "critic": {"classifier": {"model": "small-unet"}, "judge": {"model": "smp:FPN:tu-test_resnet"}},
         "preferences": {"criterion": "region-dice", "margin": 0.05},
         "alignment": {"extrapolation": 1.0},
-        "evaluation": {"classifier": {"model": "small-unet"}, "drawn": 1},
+        "evaluation": {"classifier": {"model": "small-unet"}, "drawn": 1, "pick": "sure"},
     },
-    "presence": {"sampling": {"lead": 0.0}, "preferences": {"criterion": "presence-loss", "margin": 0.1}},
+    "presence": {
+        "sampling": {"lead": 0.0},
+        "preferences": {"criterion": "presence-loss", "margin": 0.1},
+        "evaluation": {"drawn": 2, "pick": "sure"},
+    },
 }
 """What a task's defaults are where they are not those of classification: what suits it, and needs no download."""
 

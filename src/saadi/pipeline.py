@@ -18,13 +18,14 @@ from saadi.data.stages import prepare_data
 from saadi.diffusion.drawing import unet_passes
 from saadi.diffusion.painting import Sampler
 from saadi.diffusion.stages import train_base
-from saadi.evaluation.arms import Arm, final_set, real_arms, unpicked
+from saadi.evaluation.arms import Arm, real_arms
 from saadi.evaluation.choices import is_over, shares_of
 from saadi.evaluation.images import measure_images
 from saadi.evaluation.membership import audit_membership
 from saadi.evaluation.results import write_results
 from saadi.evaluation.rivals import copy_paste, reconstructed
-from saadi.evaluation.trainings import train_arms
+from saadi.evaluation.sets import final_set, unpicked
+from saadi.evaluation.trainings import stage_of, train_arms
 from saadi.files import digest
 from saadi.preflight import preflight
 from saadi.records import Sample
@@ -73,22 +74,29 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
     several = config.evaluation.drawn * size
     adapters: list[str] = []
     pools, sets, passes = list[Sequence[Sample]](), [Sampler(run, data.space, [], 0)], [0]
+    own, student = real_arms(config.evaluation, dense=segments), None
+    if config.evaluation.pick == "hard":  # what real images alone have not taught the downstream model
+        train_arms(run, [(own[0], 0.0, 0)])
+        student = stage_of(own[0].name, 0.0, 0)
 
     def drawn_by(k: int) -> int:
         return sum(map(len, pools[:k]))
 
     def arm(
         name: str, sampler: Sampler, budget: int, *, before: int = 0, training: int = 0,
-        pool: Sequence[Sample] = (), inputs: Sequence[str] = (), noise: str = "set",
+        pool: Sequence[Sample] = (), inputs: Sequence[str] = (), noise: str = "set", student: str | None = None,
     ) -> Arm:  # fmt: skip
         stages = ["base", *sampler.adapters, *inputs]
-        used = final_set(run, sampler, critic, name, per_class, stages, budget=budget, pool=pool, noise=noise)
+        used = final_set(
+            run, sampler, critic, name, per_class, stages, budget=budget, pool=pool, noise=noise, student=student
+        )
         cost = unet_passes(before + budget, config.sampling) + training
         return Arm(name, tuple(used), before + budget, cost, (f"evaluation/sets/{name}",))
 
     def aligned(name: str, k: int, budget: int, *, led: bool) -> Arm:
         sampler = LedSampler(run, data.space, sets[k].adapters, k) if led else sets[k]
-        return arm(name, sampler, budget, before=drawn_by(k), training=passes[k], inputs=["critic"] * led)
+        inputs = ["critic"] * led
+        return arm(name, sampler, budget, before=drawn_by(k), training=passes[k], inputs=inputs, student=student)
 
     unaligned, lead = arm("unaligned", sets[0], size), config.sampling.lead > 0
     rounds = list[Arm]()
@@ -122,7 +130,6 @@ def _arms(run: Run) -> tuple[Any, list[Arm]]:
             arm("rejection", sets[0], as_many, pool=known, inputs=theirs, noise="set-rejection"),
             arm("winners", tuned, size, before=drawn_by(1), training=passes_of(run, winners)),
         ]
-    own = real_arms(config.evaluation, dense=segments)
     arms = [*own, unaligned, *rivals, *rounds, *controls]
     seeds = range(config.evaluation.seeds)
     train_arms(run, [(one, share, seed) for seed in seeds for one in arms for share in shares_of(run, one)])

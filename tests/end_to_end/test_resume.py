@@ -103,7 +103,7 @@ def test_jobs_side_by_side_give_what_they_give_in_turn(
     assert outcome.code == 0, outcome.err
     assert made(folder) == made(finished.folder)
     assert not (folder / ".parts").exists()
-    assert asked == {"fit_network", "judge", "paint", "paint_led", "tell", "train"}
+    assert asked == {"fit_network", "judge", "paint", "paint_led", "tell", "train", "wonder"}
     assert Finished(folder, finished.config).results["arms"] == finished.results["arms"]
 
 

@@ -91,11 +91,11 @@ def test_arms_are_complete_and_comparable(finished: Finished) -> None:
         assert arm["steps"] == 2
     assert {arms[name]["n_synthetic"] for name in ARMS[:2]} == {0}
     assert {arms[name]["n_synthetic"] for name in ARMS[2:]} == {8}
-    assert arms["rejection"]["n_generated"] == arms["round-2"]["n_generated"] == 2 * 48 + 2 * 8
+    assert arms["rejection"]["n_generated"] == arms["round-2"]["n_generated"] == 2 * 48 + 3 * 8
     assert arms["unpicked"]["n_generated"] == arms["unled"]["n_generated"] == 2 * 48 + 8
-    assert arms["feedback"]["n_generated"] == 2 * 8
+    assert arms["feedback"]["n_generated"] == 3 * 8
     spared = arms["round-2"]["unet_evaluations"] - arms["unpicked"]["unet_evaluations"]
-    assert spared == 8 * 2 * 2
+    assert spared == 2 * 8 * 2 * 2
     assert arms["unaligned"]["unet_evaluations"] == 8 * 2 * 2  # images, solver steps, both halves of guidance
     assert arms["round-2"]["unet_evaluations"] > arms["round-1"]["unet_evaluations"] > 0
 

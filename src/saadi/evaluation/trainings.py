@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from saadi.config import ClassifierConfig, RunConfig
-from saadi.critics.downstream import Labelled, restore, train_network
+from saadi.critics.downstream import Labelled, Network, restore, train_network
 from saadi.critics.judging import save_network
 from saadi.critics.tasks import TASKS
 from saadi.data import Dataset
@@ -114,13 +115,31 @@ def val_answers(run: Run, arm: Arm, share: float, seed: int) -> NDArray[Any]:
     return values
 
 
+def open_trained(context: Context, training: str, recipe: dict[str, Any]) -> Network:
+    """The network of a finished training, by its stage and how its recipe differs from the configured."""
+    config = context.config
+    state, classes = load_file(context.root / training / "model.safetensors"), len(data_of(context).space)
+    return restore(TASKS[config.task], _recipe(config, recipe), state, classes, 1.0, device_of(config))
+
+
 def tell(context: Context, out: Path, *, trainings: list[str], recipe: dict[str, Any], split: Split) -> None:
     """A job: what an arm's finished trainings say of a split [T, N, ...], and the task's further figures of it."""
-    config, data = context.config, data_of(context)
-    task, shown = TASKS[config.task], data.split(split)
-    states = (load_file(context.root / training / "model.safetensors") for training in trainings)
-    models = (restore(task, _recipe(config, recipe), one, len(data.space), 1.0, device_of(config)) for one in states)
-    answers = np.stack([model.answers(shown.images) for model in models])
+    data, task = data_of(context), TASKS[context.config.task]
+    shown = data.split(split)
+    answers = np.stack([open_trained(context, training, recipe).answers(shown.images) for training in trainings])
     save_array(out / "answers.npy", answers)
-    further = task.extra(shown.targets(config.task), answers, len(data.space))
+    further = task.extra(shown.targets(context.config.task), answers, len(data.space))
     write_atomic(out / "further.json", json.dumps(further))  # nan and all
+
+
+def wonder(context: Context, out: Path, *, student: str, samples: list[dict[str, Any]]) -> None:
+    """A job: how much some samples, as `dataclasses.asdict` has them, surprise the network of a finished training of
+    the plain recipe, in the task's loss; named by the first."""
+    task, wanted = TASKS[context.config.task], [to_record(values, Sample) for values in samples]
+    model = context.keep("student", student, lambda: open_trained(context, student, {}))
+    asked = targets_of(context.config, context.root, data_of(context), wanted)
+    found = []
+    for rows, logits in model.pieces(read_images(context.root, wanted)):
+        pairs = zip(torch.from_numpy(logits)[:, None], torch.from_numpy(asked[rows])[:, None], strict=True)
+        found += [float(task.surprise(*one)) for one in pairs]  # each by itself
+    save_array(out / f"{wanted[0].id}-surprise.npy", np.array(found))

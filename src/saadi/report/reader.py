@@ -128,7 +128,7 @@ def _round(folder: Path, number: int) -> Round:
 
 
 def _sets(folder: Path) -> dict[str, tuple[Sample, ...]]:
-    """The arms' sets by name, and `unpicked`, as `evaluation.arms.unpicked` takes it, where the critic picked."""
+    """The arms' sets by name, and `unpicked`, as `evaluation.sets.unpicked` takes it, where the critic picked."""
     sets = {at.parent.name: _records(at, Sample) for at in sorted(folder.glob("*/samples.jsonl"))}
     if last := last_round(sets):
         drawn = _records(folder / last / "drawn.jsonl", Sample)

@@ -43,7 +43,7 @@ ARMS = {
     ),
     "feedback": (
         "feedback",
-        "The rival without alignment: real images and unaligned ones that the same critic led, and picked if it picks.",
+        "The rival without alignment: real images and unaligned ones, led and picked in the same way.",
     ),
     "rejection": ("rejection", "Real images and the best of many unaligned images, picked by the same critic."),
     "winners": (
@@ -52,8 +52,8 @@ ARMS = {
     ),
     "round-k": (
         "aligned, round k",
-        "The method: real images and images drawn after k rounds of alignment, led and picked by the critic as far as "
-        "the run has it do so.",
+        "The method: real images and images drawn after k rounds of alignment, led and picked as far as the run has "
+        "it so: by the critic and, of what it is sure of, by the model that learnt from real images alone.",
     ),
     "unpicked": (
         "aligned, unpicked",
