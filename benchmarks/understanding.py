@@ -17,18 +17,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
+from lessons import SHARES, Lesson, Pool, lessons_of, picks_of
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from safetensors.torch import load_file
 from scipy import stats
 
 from saadi.config import ClassifierConfig, RunConfig
 from saadi.configfile import load_config
-from saadi.critics.downstream import Labelled, train_network
+from saadi.critics.downstream import Labelled, restore, train_network
 from saadi.critics.judging import Critic
 from saadi.critics.stages import fit_critics
 from saadi.critics.tasks import TASKS
@@ -39,95 +41,19 @@ from saadi.diffusion.painting import read_images
 from saadi.evaluation.metrics import rare_classes
 from saadi.preferences import log_softmax
 from saadi.records import Sample, read_json, read_records, write_atomic
-from saadi.seeds import numpy_rng, seed_of
+from saadi.seeds import seed_of
 from saadi.store import Run
 
-SHARES = (0.05, 0.1, 0.2, 0.5, 1.0)
 MORE = (2, 4)
-PURITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
-COUNTS = (8, 16, 64, 128)
-"""Images a class, beside the run's own number."""
 NEW = 1600
 POOLS = (
     "round-1/samples/samples.jsonl",
     "evaluation/sets/unaligned/drawn.jsonl",
     "evaluation/sets/rejection/drawn.jsonl",
 )
-
-
-class Pool(NamedTuple):
-    """Unaligned images [N, S, S, 3], the class each was drawn for [N], and the log-probabilities [N, C] of the critic's
-    members that never saw the nearest patient, and of the judge."""
-
-    images: NDArray[np.uint8]
-    asked: NDArray[np.int64]
-    critic: NDArray[np.float64]
-    judge: NDArray[np.float64]
-
-    def sure(self, of: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How likely the class that was asked for is to somebody [N]."""
-        return of[np.arange(len(of)), self.asked]
-
-
-class Lesson(NamedTuple):
-    """What a classifier learns from: real images, and others as half of each batch."""
-
-    name: str
-    real: Labelled
-    extra: Labelled | None = None
-
-
-def by_class(labels: NDArray[np.int64], count: int, order: NDArray[Any], among: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Rows of the `count` first of each class in `order` [N], smallest first, `among` [N] those that may be taken."""
-    ranked = np.argsort(order, kind="stable")
-    rows = [[row for row in ranked if labels[row] == k and among[row]][:count] for k in range(int(labels.max()) + 1)]
-    return np.array(sorted(row for own in rows for row in own), np.int64)
-
-
-def stratified(labels: NDArray[np.int64], share: float, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Rows of a share of each class at random, at least one of each."""
-    found: list[int] = []
-    for k in np.unique(labels):
-        own = rng.permutation(np.flatnonzero(labels == k))
-        found += own[: max(1, round(share * len(own)))].tolist()
-    return np.array(sorted(found), np.int64)
-
-
-def lessons_of(
-    pool: Pool, real: Labelled, own: NDArray[np.float64], more: Mapping[str, Labelled], count: int
-) -> list[Lesson]:
-    """All that is compared. `own` [R, C]: what the critic's members that never saw their patients say of the real
-    images; `more`: further real images, by name; `count`: images a class."""
-    rng = numpy_rng("understanding")
-    chance, nobody = rng.random(len(pool.asked)), np.ones(len(pool.asked), bool)
-    right, seen = pool.judge.argmax(1) == pool.asked, pool.critic.argmax(1) == pool.asked
-    sure = pool.sure(pool.critic)
-
-    def of(rows: NDArray[np.int64], labels: NDArray[np.int64] | None = None) -> Labelled:
-        return Labelled(pool.images[rows], (pool.asked if labels is None else labels)[rows])
-
-    def some(order: NDArray[Any], among: NDArray[np.bool_], each: int = count) -> NDArray[np.int64]:
-        return by_class(pool.asked, each, order, among)
-
-    first = some(np.arange(len(pool.asked)), nobody)
-    found = [Lesson(f"real, {100 * share:g} %", real.take(stratified(real.targets, share, rng))) for share in SHARES]
-    found += [Lesson(f"real, {name}", images) for name, images in more.items()]
-    found.append(Lesson("real again, under the critic's labels", real, Labelled(real.images, own.argmax(1))))
-    found.append(Lesson("unaligned", real, of(first)))
-    found.append(Lesson("unaligned, under the critic's labels", real, of(first, pool.critic.argmax(1))))
-    found.append(Lesson("unaligned, under the judge's labels", real, of(first, pool.judge.argmax(1))))
-    for purity in PURITIES:  # of the judge's right and wrong ones, at random
-        wrong = some(chance, ~right, round((1 - purity) * count))
-        rows = np.concatenate([some(chance, right, round(purity * count)), wrong])
-        found.append(Lesson(f"{100 * purity:g} % right", real, of(rows)))
-    found.append(Lesson("right, the critic is surest", real, of(some(-sure, right))))
-    found.append(Lesson("right, the critic is least sure", real, of(some(sure, right))))
-    found.append(Lesson("the critic sees them as meant", real, of(some(chance, seen))))
-    found.append(Lesson("the critic is surest: rejection", real, of(some(-sure, nobody))))
-    found += [
-        Lesson(f"the critic sees them as meant, {each} a class", real, of(some(chance, seen, each))) for each in COUNTS
-    ]
-    return found
+"""Unaligned images of a finished run, each drawn once."""
+LED = ("evaluation/sets/feedback/drawn.jsonl",)
+STUDENT = "evaluation/trainings/real/mix-0/seed-0/model.safetensors"
 
 
 def equivalent(level: float, sizes: Sequence[int], levels: Sequence[float]) -> float:
@@ -148,13 +74,16 @@ def _log_probabilities(critic: Critic, images: NDArray[np.uint8], groups: NDArra
     return found
 
 
-def read_pool(run: Run, critic: Critic) -> Pool:
-    """All unaligned images of a finished run, each drawn once."""
-    samples = [one for file in POOLS for one in read_records(run.folder / file, Sample)]
+def read_pool(run: Run, critic: Critic, files: Sequence[str]) -> Pool:
+    """The images that some files of a finished run list."""
+    samples = [one for file in files for one in read_records(run.folder / file, Sample)]
     images = read_images(run.folder, samples)
     groups = critic.groups_of(critic.embedder.embed(images), [sample.condition for sample in samples])
     asked = np.array([critic.train.space.id(sample.label) for sample in samples])
-    return Pool(images, asked, _log_probabilities(critic, images, groups), log_softmax(critic.judge.logits(images)))
+    task, recipe, weights = TASKS["classification"], run.config.evaluation.classifier, load_file(run.folder / STUDENT)
+    student = restore(task, recipe, weights, len(critic.train.space), 1.0, torch.device("cpu"))
+    own = _log_probabilities(critic, images, groups)
+    return Pool(images, asked, own, *(log_softmax(one.logits(images)) for one in (critic.judge, student)))
 
 
 def arms_of(folder: Path) -> list[str]:
@@ -167,7 +96,7 @@ def _gather(folder: Path, config: RunConfig) -> tuple[Dataset, list[Lesson]]:
     with Run(folder, config) as run:
         data = prepare_data(run)
         critic = fit_critics(run, data)
-        pool = read_pool(run, critic)
+        pool, led = read_pool(run, critic, POOLS), read_pool(run, critic, LED)
         sets = {
             name: read_records(folder / f"evaluation/sets/{name}/samples.jsonl", Sample) for name in arms_of(folder)
         }
@@ -181,7 +110,8 @@ def _gather(folder: Path, config: RunConfig) -> tuple[Dataset, list[Lesson]]:
         images = make_phantom(larger, config.data.size, config.seed, config.task).split("train")
         more[f"{times} times as many"] = Labelled(images.images, images.labels)
     own = _log_probabilities(critic, real.images, train.groups)
-    lessons = lessons_of(pool, real, own, more, config.evaluation.synthetic // len(data.space))
+    count = config.evaluation.synthetic // len(data.space)
+    lessons = lessons_of(pool, real, own, more, count) + picks_of(led, real, count)
     for name, samples in sets.items():
         labels = np.array([data.space.id(sample.label) for sample in samples])
         lessons.append(Lesson(f"arm {name}", real, Labelled(read_images(folder, samples), labels)))

@@ -8,18 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from understanding import (
-    PURITIES,
-    SHARES,
-    Lesson,
-    Pool,
-    _trained,
-    by_class,
-    equivalent,
-    lessons_of,
-    stratified,
-    table_of,
-)
+from lessons import PURITIES, SHARES, Lesson, Pool, by_class, lessons_of, picks_of, stratified
+from understanding import _trained, equivalent, table_of
 
 from saadi.critics.downstream import Labelled
 
@@ -33,7 +23,9 @@ def pool_of(each: int = 40, classes: int = 3) -> Pool:
     seen = np.where(numbers % 3, asked, (asked + 1) % classes)
     critic, judge = (np.log(np.where(np.eye(classes)[one] > 0, 0.8, 0.1)) for one in (seen, judged))
     critic[numbers, asked] -= numbers / 1000  # the later, the less sure
-    return Pool(images, asked.astype(np.int64), critic, judge)
+    student = np.zeros((len(asked), classes))
+    student[numbers, asked] = numbers * 7 % len(asked)  # in an order that is not the critic's
+    return Pool(images, asked.astype(np.int64), critic, judge, student)
 
 
 @pytest.fixture
@@ -72,6 +64,23 @@ def test_the_critics_order_is_kept(lessons: dict[str, Lesson]) -> None:
         more, less = ([sure[row] for row in rows if pool.asked[row] == k] for rows in (surest, least))
         assert min(more) > max(less)
     assert sure[rows_of(lessons["the critic is surest: rejection"])].min() > -0.4
+
+
+def test_a_student_is_asked_about_what_the_critic_is_sure_of() -> None:
+    pool = pool_of()
+    picks = {
+        one.name: rows_of(one) for one in picks_of(pool, Labelled(np.zeros((6, 2, 2, 3), np.uint8), np.arange(6)), 8)
+    }
+    sure, known = pool.sure(pool.critic), pool.sure(pool.student)
+    for k in range(3):
+        own = np.flatnonzero(pool.asked == k)
+        half = set(own[np.argsort(-sure[own])][:20])
+        for name, sign in (("best", -1), ("least", 1)):
+            rows = [
+                row for row in picks[f"led, of the critic's surest half, those a student knows {name}"] if row in own
+            ]
+            assert set(rows) <= half
+            assert sorted(rows) == sorted(sorted(half, key=lambda row: sign * known[row])[:8])
 
 
 def test_labels_are_those_of_whoever_is_asked(lessons: dict[str, Lesson]) -> None:
