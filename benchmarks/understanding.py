@@ -188,6 +188,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--out", type=Path, default=Path("runs/understanding"))
+    parser.add_argument("--only", nargs="+", metavar="WORD", help="beside real images alone, what has such a name")
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
     config = load_config(arguments.run / "config.yaml")
@@ -196,6 +197,8 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     print("gathering images", flush=True)
     data, lessons = _gather(arguments.run, config)
+    words = arguments.only or [""]
+    lessons = [one for one in lessons if one.extra is None or any(word in one.name for word in words)]
     classes, rare = len(data.space), [data.space.id(name) for name in rare_classes(data.split("train").counts())]
     test = Labelled(*oracle_images(NEW, config.data.size, seed_of(config.seed, "understanding"), config.task))
     classifier = config.evaluation.classifier.model_copy(update={"steps": arguments.steps})

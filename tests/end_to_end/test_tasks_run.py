@@ -48,6 +48,7 @@ SETTINGS: dict[str, Any] = {
         "seeds": 2,
         "synthetic": 10,
         "drawn": 2,
+        "pick": "hard",
         "mixing": [0.5],
         "bootstrap": 20,
     },
