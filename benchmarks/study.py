@@ -38,6 +38,7 @@ SHARED = (
 """What a variant has of the recipe's run; it takes it only if it would have made the same."""
 REAL = ("real", "real-augmented", "real-randaugment", "real-mixup", "real-cutmix")
 """Ways of training on real images alone that have seen nothing of the generator's world."""
+LOOKS = ("judge_agreement", "memorised", "kid")
 LETTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -122,6 +123,39 @@ def compared(units: Sequence[Mapping[str, Any]], endpoint: Mapping[str, Any]) ->
     return np.asarray(np.array(sides[0]) - np.array(sides[1]), np.float64)
 
 
+def least_class(units: Sequence[Mapping[str, Any]], endpoint: Mapping[str, Any]) -> tuple[str, float]:
+    """The class that an endpoint's arm gains least in, or loses most, and by how much, the mean over seeds."""
+    gains = []
+    for unit in units:
+        (more, better), (than, worse) = (_arm(unit, endpoint[side]) for side in ("more", "than"))
+        gains.append(_by_class(more, better) - _by_class(than, worse))
+    means = np.mean(gains, 0)
+    return units[0]["classes"][int(means.argmin())], float(means.min())
+
+
+def looks(units: Sequence[Mapping[str, Any]], more: str, than: str) -> dict[str, dict[str, Any]]:
+    """By how much one arm's images are right, near-copies and far from real ones more often than another's."""
+    found = {}
+    for name in LOOKS:
+        sides = [
+            [own["synthetic"][arm][name] for own, arm in (_arm(unit, one) for unit in units)] for one in (more, than)
+        ]
+        found[name] = {
+            "levels": [float(np.mean(side)) for side in sides],
+            **_told(np.array(sides[0]) - np.array(sides[1])),
+        }
+    return found
+
+
+def _told(values: NDArray[np.float64]) -> dict[str, Any]:
+    """What is said of N seeds' differences: mean, each, the worst, and the t-interval of two or more."""
+    entry: dict[str, Any] = {"mean": float(values.mean()), "by_seed": values.tolist(), "least": float(values.min())}
+    if len(values) > 1:
+        half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+        entry["ci95"] = [float(values.mean() - half), float(values.mean() + half)]
+    return entry
+
+
 def _p_value(values: NDArray[np.float64]) -> float:
     """Two-sided t-test against zero; seeds that all say the same to the last bit leave nothing to test."""
     if np.ptp(values) < 1e-12:
@@ -131,21 +165,20 @@ def _p_value(values: NDArray[np.float64]) -> float:
 
 def report(study: Mapping[str, Any], units: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Endpoints with t-intervals over pipeline seeds and Holm's p-values; arms with theirs."""
-    found: dict[str, Any] = {"n": len(units), "endpoints": {}, "arms": {}}
+    found: dict[str, Any] = {"n": len(units), "endpoints": {}, "arms": {}, "images": {}}
     p_values: dict[str, float] = {}
     for name, endpoint in study["endpoints"].items():
         values = compared(units, endpoint)
-        entry: dict[str, Any] = {"mean": float(values.mean()), "by_seed": values.tolist(), "least": float(values.min())}
         if len(values) > 1:
-            half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-            entry["ci95"] = [float(values.mean() - half), float(values.mean() + half)]
             p_values[name] = _p_value(values)
-        found["endpoints"][name] = entry
+        found["endpoints"][name] = _told(values) | {"least_class": least_class(units, endpoint)}
     for name, p in holm(p_values).items():
         found["endpoints"][name]["p_holm"] = p
     for arm in units[0]["arms"]:
         levels = np.array([level_of(unit, arm) for unit in units if arm in unit["arms"]])
         found["arms"][arm] = {"mean": float(levels.mean()), "by_seed": levels.tolist()}
+    for one in ("chosen", *({"unled"} & {*units[0]["arms"]})):
+        found["images"][f"{one} - unaligned"] = looks(units, one, "unaligned")
     return found
 
 
@@ -169,14 +202,20 @@ def main() -> None:
     if not units:
         parser.error(f"{arguments.study}: no finished seed of this study.yaml; say --seeds")
     told = report(study, units)
-    table = Table("endpoint, points", "mean", "95 %", "worst seed", "p (Holm)")
+    table = Table("endpoint, points", "mean", "95 %", "worst seed", "worst class", "p (Holm)")
     for name, entry in told["endpoints"].items():
         p = f"{entry['p_holm']:.4f}" if "p_holm" in entry else ""
-        table.add_row(name, f"{100 * entry['mean']:+.1f}", _interval(entry), f"{100 * entry['least']:+.1f}", p)
+        worst = "{} {:+.1f}".format(entry["least_class"][0], 100 * entry["least_class"][1])
+        table.add_row(name, f"{100 * entry['mean']:+.1f}", _interval(entry), f"{100 * entry['least']:+.1f}", worst, p)
     arms = Table("arm", "accuracy, %", "by seed")
     for name, entry in told["arms"].items():
         arms.add_row(name, f"{100 * entry['mean']:.1f}", ", ".join(f"{100 * one:.0f}" for one in entry["by_seed"]))
-    Console(width=120).print(table, arms, f"{told['n']} pipeline seeds")
+    images = Table("images", "of these", "of those", "difference, points", "95 %")
+    for pair, measures in told["images"].items():
+        for name, entry in measures.items():
+            levels = (f"{100 * one:.1f}" for one in entry["levels"])
+            images.add_row(f"{name}: {pair}", *levels, f"{100 * entry['mean']:+.1f}", _interval(entry))
+    Console(width=120).print(table, arms, images, f"{told['n']} pipeline seeds")
     write_atomic(arguments.study / "table.json", json.dumps(told, indent=1) + "\n")
 
 

@@ -38,6 +38,10 @@ def _unit(of_real: int, of_round: int, *, spoilt_rare: bool = False) -> dict[str
     base = {
         "classes": ["a", "b", "c"], "rare_classes": ["c"], "truth": TRUTH, "predictions": predictions,
         "val_choices": {"round": "round-2", "val_balanced_accuracy": val}, "arms": {arm: {} for arm in predictions},
+        "synthetic": {
+            "unaligned": {"judge_agreement": 0.5, "memorised": 0.25, "kid": 0.5},
+            "round-2": {"judge_agreement": 1 - of_real / 8, "memorised": 0.0, "kid": 0.75},
+        },
     }  # fmt: skip
     return {**base, "variants": {"one-round": {**base, "predictions": {**predictions, "round-1": [_wrong(3)]}}}}
 
@@ -68,5 +72,16 @@ def test_endpoints_are_paired_by_seed() -> None:
     assert entry["ci95"] == pytest.approx([1 / 6 - half, 1 / 6 + half])
     assert entry["least"] == 0
     assert entry["p_holm"] >= 0.2
+    assert entry["least_class"] == ("b", 0.0)
+    assert told["endpoints"]["two - one"]["least_class"][1] == 0
     assert told["arms"]["real"]["by_seed"] == pytest.approx([2 / 3, 5 / 6, 1])
     assert "ci95" not in report(STUDY, units[:1])["endpoints"]["rare"]
+
+
+def test_looks_are_those_of_the_chosen_round_paired_by_seed() -> None:
+    told = report(STUDY, [_unit(4, 0), _unit(2, 0), _unit(0, 0)])["images"]
+    assert told.keys() == {"chosen - unaligned"}
+    agreement = told["chosen - unaligned"]["judge_agreement"]
+    assert agreement["by_seed"] == pytest.approx([0.0, 0.25, 0.5])
+    assert agreement["levels"] == pytest.approx([0.75, 0.5])
+    assert told["chosen - unaligned"]["memorised"]["mean"] == -0.25
