@@ -137,7 +137,7 @@ def test_the_page_shows_aligned_images_as_drawn_and_tells_the_pick_in_a_figure(r
     assert cell["seen"] == {"unpicked": 0.5, "round-2": 1}
     text = check(write_page(run)).text
     assert same in text
-    assert "seen as such: 50 %, after the critic’s pick: 100 %" in text.replace("\xa0", " ")
+    assert "seen as such: 50 %, after the pick: 100 %" in text.replace("\xa0", " ")
 
 
 def test_the_page_says_that_aligned_images_were_led_where_they_were(run: Path) -> None:
@@ -145,6 +145,17 @@ def test_the_page_says_that_aligned_images_were_led_where_they_were(run: Path) -
     assert told not in check(write_page(run)).text
     (run / "config.yaml").write_text("rounds: 2\nsampling: {lead: 0.1}\n")
     assert told in check(write_page(run)).text
+
+
+def test_the_page_says_that_a_student_picked_where_it_did(run: Path) -> None:
+    told = "those that it expects least"
+    for settings, expected in (
+        ("{drawn: 3, pick: hard}", True),
+        ("{drawn: 3, pick: sure}", False),
+        ("{drawn: 1, pick: hard}", False),
+    ):
+        (run / "config.yaml").write_text(f"rounds: 2\nevaluation: {settings}\n")
+        assert (told in check(write_page(run)).text) is expected
 
 
 def test_a_whole_page_is_well_formed_and_lets_nothing_hostile_through(run: Path) -> None:

@@ -40,13 +40,15 @@ class Run:
     """What a page can be made of. Empty means that the stage has not been reached.
 
     `images` [N, S, S, 3] uint8; `masks` [N, S, S], of segmentation alone. `names`: all classes by their ids; `classes`:
-    those that are asked for. `led`: whether the critic leads what is drawn of an aligned model.
+    those that are asked for. `led`: whether the critic leads what is drawn of an aligned model; `pick`: what is used of
+    it, empty if all is.
     """
 
     folder: Path
     config: str
     task: str
     led: bool
+    pick: str
     planned: int
     results: Row
     names: tuple[str, ...]
@@ -157,7 +159,10 @@ def read_run(folder: Path) -> Run:
     config = _text(folder / "config.yaml")
     values = yaml.safe_load(config)
     values = values if isinstance(values, dict) else {}
-    planned, results, sampling = values.get("rounds"), read_json(folder / "results.json"), values.get("sampling")
+    planned, results = values.get("rounds"), read_json(folder / "results.json")
+    sampling, evaluation = (
+        one if isinstance(one := values.get(name), dict) else {} for name in ("sampling", "evaluation")
+    )
     found = (re.fullmatch(r"round-(\d+)", path.name) for path in folder.iterdir())
     space = read_json(folder / "data/space.json")
     rounds = tuple(_round(folder, k) for k in sorted(int(match[1]) for match in found if match))
@@ -165,7 +170,8 @@ def read_run(folder: Path) -> Run:
         folder=folder,
         config=config,
         task=str(values.get("task", "classification")),
-        led=isinstance(sampling, dict) and bool(sampling.get("lead")),
+        led=bool(sampling.get("lead")),
+        pick="" if evaluation.get("drawn") in (None, 1) else str(evaluation.get("pick", "")),
         planned=planned if isinstance(planned, int) and not results else len(rounds),
         results=results,
         names=tuple(space.get("names", ())),
