@@ -32,7 +32,9 @@ def test_every_rival_is_an_arm(saadi: Command, tiny: Path, tmp_path: Path) -> No
 def test_a_lead_costs_no_pass_and_changes_what_is_drawn(finished: Finished) -> None:
     results, sets = finished.results, finished.folder / "evaluation/sets"
     arms, drawn = results["arms"], "00-00000.png"
-    assert arms["feedback"]["unet_evaluations"] == 2 * arms["unaligned"]["unet_evaluations"]  # two of which one is used
+    assert (
+        arms["feedback"]["unet_evaluations"] == 3 * arms["unaligned"]["unet_evaluations"]
+    )  # three of which one is used
     assert arms["unpicked"]["unet_evaluations"] == arms["unled"]["unet_evaluations"]
     assert results["judge_gains"].keys() == {f"{arm} - unaligned" for arm in ("winners", "unpicked", "unled")}
     for led, plain in (("feedback", "unaligned"), ("round-2", "unled")):  # of the same noise, and one model
