@@ -1,4 +1,4 @@
-"""The critic's pick of what was drawn."""
+"""The pick of what was drawn, by the critic or, of what it is sure of, by a student."""
 
 from __future__ import annotations
 
