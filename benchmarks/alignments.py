@@ -35,7 +35,7 @@ from saadi.data.stages import prepare_data
 from saadi.diffusion.painting import Sampler, read_images
 from saadi.diffusion.stages import train_base
 from saadi.evaluation.images import judge_images
-from saadi.evaluation.statistics import paired_mean
+from saadi.evaluation.statistics import Estimate, paired_mean
 from saadi.pairing import budgets, make_pairs
 from saadi.progress import Terminal
 from saadi.records import Sample, read_json, write_atomic
@@ -91,6 +91,11 @@ def oracle_of(critic: Critic) -> Critic:
     return replace(critic, crossfit=CrossFitted((critic.judge,) * len(own.members), own.fold_of_group, own.copies))
 
 
+def folder_of(name: str) -> str:
+    """A row's folder."""
+    return "".join(letter if letter.isalnum() else "-" for letter in name)
+
+
 def prepare(source: Path, folder: Path, row: Row) -> Run:
     """A run of its own for a row, which shares what comes before its change."""
     config = load_config(source / "config.yaml", row.changes)
@@ -138,7 +143,7 @@ def draw(run: Run, data: Dataset, adapters: list[str], count: int) -> list[Sampl
 def measured(source: Path, out: Path, row: Row | None, count: int) -> dict[str, Any]:
     """One row, or with None the unaligned model: what its images are like, and what the judge sees in each of them."""
     name = row.name if row else "unaligned"
-    folder = out / "".join(letter if letter.isalnum() else "-" for letter in name)
+    folder = out / folder_of(name)
     kept = folder / f"measured-{count}.json"
     if kept.exists():
         return dict(read_json(kept))
@@ -155,13 +160,18 @@ def measured(source: Path, out: Path, row: Row | None, count: int) -> dict[str, 
     return told
 
 
-def table_of(rows: Sequence[dict[str, Any]], resamples: int = 2000) -> Table:
+def gains(rows: Sequence[dict[str, Any]], resamples: int = 2000) -> list[Estimate | None]:
+    """By how much the judge agrees more with each row's images than with the first's, of the same noise."""
+    first, *others = (np.array(row["agrees"]) for row in rows)
+    return [None, *(paired_mean(own - first, resamples, 0) for own in others)]
+
+
+def table_of(rows: Sequence[dict[str, Any]]) -> Table:
     """The rows beside the first of them, the unaligned model."""
     table = Table(
         "row", "pairs", "steps", "far", "pair acc.", "winner", "judge", "- unaligned", "KID", "coverage", "copies"
     )
-    for row in rows:
-        mean, (low, high) = paired_mean(np.array(row["agrees"]) - np.array(rows[0]["agrees"]), resamples, 0)
+    for row, found in zip(rows, gains(rows), strict=True):
         told = [
             f"{row[key]:{form}}" if row.get(key) is not None else ""
             for key, form in (
@@ -169,7 +179,10 @@ def table_of(rows: Sequence[dict[str, Any]], resamples: int = 2000) -> Table:
                 ("winner_change", "+.1%"), ("judge_agreement", ".1%"),
             )
         ]  # fmt: skip
-        gain = f"{100 * mean:+.1f} ({100 * low:.1f} to {100 * high:.1f})" if row is not rows[0] else ""
+        gain = ""
+        if found is not None:
+            mean, (low, high) = found
+            gain = f"{100 * mean:+.1f} ({100 * low:.1f} to {100 * high:.1f})"
         table.add_row(row["row"], *told, gain, f"{row['kid']:.2f}", f"{row['coverage']:.2f}", f"{row['memorised']:.1%}")
     return table
 
