@@ -4,7 +4,8 @@
     python benchmarks/study.py studies/phantom-classification                                      # the table
 
 A seed redraws world, base, critic, samples, adapters and trainings. Its variants share what is before alignment. A
-finished seed is `seed-N.json` beside `study.yaml`: figures, and what every training said of every test image.
+finished seed is `seed-N.json` beside `study.yaml`: figures, and what every training said of every test image. Of these
+alone are made table.json and figure.svg.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
+from study_figure import save
 
 from saadi.configfile import demo_config, dump_config
 from saadi.evaluation.metrics import confusion, recalls
@@ -217,6 +219,7 @@ def main() -> None:
             images.add_row(f"{name}: {pair}", *levels, f"{100 * entry['mean']:+.1f}", _interval(entry))
     Console(width=120).print(table, arms, images, f"{told['n']} pipeline seeds")
     write_atomic(arguments.study / "table.json", json.dumps(told, indent=1) + "\n")
+    save(told, arguments.study / "figure.svg")
 
 
 if __name__ == "__main__":

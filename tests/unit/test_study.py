@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from study import compared, level_of, report
+from study_figure import draw, save
 
 TRUTH = "0000111122"
 STUDY: dict[str, Any] = {
@@ -85,3 +87,15 @@ def test_looks_are_those_of_the_chosen_round_paired_by_seed() -> None:
     assert agreement["by_seed"] == pytest.approx([0.0, 0.25, 0.5])
     assert agreement["levels"] == pytest.approx([0.75, 0.5])
     assert told["chosen - unaligned"]["memorised"]["mean"] == -0.25
+
+
+def test_the_picture_shows_every_arm_and_endpoint_and_is_the_same_twice(tmp_path: Path) -> None:
+    told = report(STUDY, [_unit(4, 0), _unit(2, 0), _unit(0, 0)])
+    arms, endpoints = draw(told).axes
+    assert [label.get_text() for label in arms.get_yticklabels()] == list(told["arms"])
+    assert [label.get_text() for label in endpoints.get_yticklabels()] == list(STUDY["endpoints"])
+    by_seed = endpoints.lines[0].get_xdata()
+    assert sorted(np.asarray(by_seed)) == pytest.approx([0, 100 / 6, 100 / 3])
+    for name in ("one.svg", "two.svg"):
+        save(told, tmp_path / name)
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()

@@ -1,0 +1,69 @@
+"""The picture of a study: what each arm reached on each pipeline seed, and by how much the chosen round is ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from saadi.report.figures import ACCENT, INK, LINE, MUTED, PALE
+
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "study",  # the same figures, the same file
+    "font.size": 9.0,
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": LINE,
+    "xtick.color": MUTED,
+    "ytick.color": INK,
+    "axes.axisbelow": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.7,
+}
+CONTROLS = ("real-pretrained", "unled", "unpicked")
+
+
+def _colour(arm: str) -> str:
+    return ACCENT if arm.startswith("round-") else PALE if arm in CONTROLS else MUTED
+
+
+def _rows(axes: Axes, names: list[str], title: str) -> None:
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(length=0)
+    axes.grid(axis="x")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.set_xlabel(title)
+
+
+def draw(told: Mapping[str, Any]) -> Figure:
+    """What `study.report` found, n seeds: left a dot a seed and the mean of each arm; right each endpoint's difference
+    by seed, its mean and t-interval."""
+    arms, endpoints = told["arms"], told["endpoints"]
+    figure = Figure(figsize=(10, 0.3 * max(len(arms), len(endpoints)) + 0.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for y, (name, entry) in enumerate(arms.items()):
+        points = [100 * one for one in entry["by_seed"]]
+        left.plot(points, [y] * len(points), "o", color=_colour(name), ms=4, alpha=0.5, mew=0)
+        left.plot([100 * entry["mean"]], [y], "|", color=_colour(name), ms=14, mew=2.4)
+    _rows(left, list(arms), f"balanced accuracy on test, %: {told['n']} pipeline seeds, and their mean")
+    for y, entry in enumerate(endpoints.values()):
+        points = [100 * one for one in entry["by_seed"]]
+        right.plot(points, [y + 0.25] * len(points), "o", color=PALE, ms=4, mew=0)
+        if "ci95" in entry:
+            right.plot([100 * bound for bound in entry["ci95"]], [y, y], color=ACCENT, lw=2.4, solid_capstyle="round")
+        right.plot([100 * entry["mean"]], [y], "o", color=ACCENT, ms=6)
+    right.axvline(0, color=INK, lw=0.9)
+    _rows(right, list(endpoints), "points, with a 95 % t-interval over the seeds")
+    return figure
+
+
+def save(told: Mapping[str, Any], path: Path) -> None:
+    """Write the picture as SVG, on white."""
+    with matplotlib.rc_context(STYLE):
+        draw(told).savefig(path, format="svg", facecolor="white", metadata={"Date": None})
