@@ -1,7 +1,7 @@
 """The study on real sets: a file for each finished fold, small enough to commit; tables from these files alone.
 
     python benchmarks/real_sets.py studies/real-sets --sets gyn-lap --work runs/real-sets   # hours; resumable
-    python benchmarks/real_sets.py studies/real-sets                                         # the table
+    python benchmarks/real_sets.py studies/real-sets                           # table.json and figure.svg
 
 A fold tests patients that nothing of its run has seen. `SET-FOLD.json` beside `study.yaml` holds what every training
 said of every test image, as counts that scores are ratios of. Configs are looked for from the folder it is called in.
@@ -24,6 +24,7 @@ import yaml
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from study_figure import draw_sets, save
 
 from saadi.configfile import load_config
 from saadi.data.load import labelled_frames
@@ -153,6 +154,7 @@ def main() -> None:
     folds = {name: len(own["folds"]) for name, own in told["sets"].items()}
     Console(width=150).print(table, ", ".join(f"{name}: {count} folds" for name, count in folds.items()))
     write_atomic(arguments.study / "table.json", json.dumps(told, indent=1) + "\n")
+    save(draw_sets, told, arguments.study / "figure.svg")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
-from study_figure import save
+from study_figure import draw, save
 
 from saadi.configfile import demo_config, dump_config
 from saadi.evaluation.metrics import confusion, recalls
@@ -219,7 +219,7 @@ def main() -> None:
             images.add_row(f"{name}: {pair}", *levels, f"{100 * entry['mean']:+.1f}", _interval(entry))
     Console(width=120).print(table, arms, images, f"{told['n']} pipeline seeds")
     write_atomic(arguments.study / "table.json", json.dumps(told, indent=1) + "\n")
-    save(told, arguments.study / "figure.svg")
+    save(draw, told, arguments.study / "figure.svg")
 
 
 if __name__ == "__main__":

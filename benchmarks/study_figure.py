@@ -1,8 +1,8 @@
-"""The picture of a study: what each arm reached on each pipeline seed, and by how much the chosen round is ahead."""
+"""The pictures of the studies: what each arm reached, and by how much the round that val chose is ahead."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,13 @@ def _rows(axes: Axes, names: list[str], title: str) -> None:
     axes.set_xlabel(title)
 
 
+def _gain(axes: Axes, y: float, entry: Mapping[str, Any]) -> None:
+    """A mean in points and, where there is one, its interval."""
+    if "ci95" in entry:
+        axes.plot([100 * bound for bound in entry["ci95"]], [y, y], color=ACCENT, lw=2.4, solid_capstyle="round")
+    axes.plot([100 * entry["mean"]], [y], "o", color=ACCENT, ms=6)
+
+
 def draw(told: Mapping[str, Any]) -> Figure:
     """What `study.report` found, n seeds: left a dot a seed and the mean of each arm; right each endpoint's difference
     by seed, its mean and t-interval."""
@@ -55,15 +62,29 @@ def draw(told: Mapping[str, Any]) -> Figure:
     for y, entry in enumerate(endpoints.values()):
         points = [100 * one for one in entry["by_seed"]]
         right.plot(points, [y + 0.25] * len(points), "o", color=PALE, ms=4, mew=0)
-        if "ci95" in entry:
-            right.plot([100 * bound for bound in entry["ci95"]], [y, y], color=ACCENT, lw=2.4, solid_capstyle="round")
-        right.plot([100 * entry["mean"]], [y], "o", color=ACCENT, ms=6)
+        _gain(right, y, entry)
     right.axvline(0, color=INK, lw=0.9)
     _rows(right, list(endpoints), "points, with a 95 % t-interval over the seeds")
     return figure
 
 
-def save(told: Mapping[str, Any], path: Path) -> None:
-    """Write the picture as SVG, on white."""
+def draw_sets(told: Mapping[str, Any]) -> Figure:
+    """What `real_sets.report` found: each set's gains with their intervals, and how many folds they are of."""
+    gains = {
+        f"{name} ({len(own['folds'])} folds): {gain}": entry
+        for name, own in told["sets"].items()
+        for gain, entry in own["gains"].items()
+    }
+    figure = Figure(figsize=(8, 0.3 * len(gains) + 0.8), layout="constrained")
+    axes = figure.subplots()
+    for y, entry in enumerate(gains.values()):
+        _gain(axes, y, entry)
+    axes.axvline(0, color=INK, lw=0.9)
+    _rows(axes, list(gains), "points, with 95 % bootstrap intervals")
+    return figure
+
+
+def save(drawn: Callable[[Mapping[str, Any]], Figure], told: Mapping[str, Any], path: Path) -> None:
+    """Write a picture of what was found as SVG, on white."""
     with matplotlib.rc_context(STYLE):
-        draw(told).savefig(path, format="svg", facecolor="white", metadata={"Date": None})
+        drawn(told).savefig(path, format="svg", facecolor="white", metadata={"Date": None})

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from real_sets import fold_in, pack, report, unit_of, unpack
+from study_figure import draw_sets
 
 from saadi.evaluation.metrics import Tally, tally_recalls
 from saadi.evaluation.presence import rank
@@ -93,3 +94,6 @@ def test_a_report_is_of_the_folds_of_this_study() -> None:
     assert own["gains"]["chosen - real"]["least_class"] == ["b", 0]
     assert set(own["gains"]) == {"chosen - real", "chosen - unaligned"}
     assert told["p_holm"] == {"mine": own["gains"]["chosen - real"]["p"]}
+    (axes,) = draw_sets(told).axes
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["mine (2 folds): chosen - real", "mine (2 folds): chosen - unaligned"]

@@ -97,5 +97,5 @@ def test_the_picture_shows_every_arm_and_endpoint_and_is_the_same_twice(tmp_path
     by_seed = endpoints.lines[0].get_xdata()
     assert sorted(np.asarray(by_seed)) == pytest.approx([0, 100 / 6, 100 / 3])
     for name in ("one.svg", "two.svg"):
-        save(told, tmp_path / name)
+        save(draw, told, tmp_path / name)
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
