@@ -41,8 +41,10 @@ from saadi.progress import Terminal
 from saadi.records import Sample, read_json, write_atomic
 from saadi.store import Run, silent
 
-SHARED = ("data", "base", "critic", "round-1/samples", "round-1/scores", "round-1/pairs")
-"""What every row has of the finished run, where it would have made the same."""
+SHARED = ("data", "base", "critic")
+"""What every row has of the finished run."""
+ROUND = ("round-1/samples", "round-1/scores", "round-1/pairs")
+"""What a row has, too, that prefers as the run did; others draw their candidates anew, from the same noise."""
 PAIRS_ALONE = ("alignment.prompts=false", "alignment.anchors=0")
 """Nothing is learnt but which of two images is preferred."""
 
@@ -102,7 +104,8 @@ def prepare(source: Path, folder: Path, row: Row) -> Run:
     if not folder.exists():
         partial = folder.with_name(f".{folder.name}")
         shutil.rmtree(partial, ignore_errors=True)
-        for stage in SHARED:
+        prefers = any(change.startswith("preferences.") for change in row.changes)
+        for stage in (*SHARED, *(() if prefers else ROUND)):
             shutil.copytree(source / stage, partial / stage, copy_function=os.link)
         (partial / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         partial.rename(folder)
