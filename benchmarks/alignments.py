@@ -1,6 +1,6 @@
 """What teaches a model: one round of alignment, one thing changed at a time, on the same candidates and the same noise.
 
-    python benchmarks/alignments.py runs/demo-classification --out runs/alignments [--only WORD ...] [--count 512]
+    python benchmarks/alignments.py runs/demo-classification --out runs/alignments [--only WORD ...] [--than ROW]
 
 For a finished run of classification on the phantom. Objectives, criteria, rules of pairing and their controls (random
 and reversed pairs), and the judge in the critic's place: of the pairs alone, and of the whole recipe. Each row's model
@@ -45,6 +45,7 @@ SHARED = ("data", "base", "critic")
 """What every row has of the finished run."""
 ROUND = ("round-1/samples", "round-1/scores", "round-1/pairs")
 """What a row has, too, that prefers as the run did; others draw their candidates anew, from the same noise."""
+UNALIGNED = "unaligned"
 PAIRS_ALONE = ("alignment.prompts=false", "alignment.anchors=0")
 """Nothing is learnt but which of two images is preferred."""
 
@@ -145,7 +146,7 @@ def draw(run: Run, data: Dataset, adapters: list[str], count: int) -> list[Sampl
 
 def measured(source: Path, out: Path, row: Row | None, count: int) -> dict[str, Any]:
     """One row, or with None the unaligned model: what its images are like, and what the judge sees in each of them."""
-    name = row.name if row else "unaligned"
+    name = row.name if row else UNALIGNED
     folder = out / folder_of(name)
     kept = folder / f"measured-{count}.json"
     if kept.exists():
@@ -163,18 +164,18 @@ def measured(source: Path, out: Path, row: Row | None, count: int) -> dict[str, 
     return told
 
 
-def gains(rows: Sequence[dict[str, Any]], resamples: int = 2000) -> list[Estimate | None]:
-    """By how much the judge agrees more with each row's images than with the first's, of the same noise."""
-    first, *others = (np.array(row["agrees"]) for row in rows)
-    return [None, *(paired_mean(own - first, resamples, 0) for own in others)]
+def gains(rows: Sequence[dict[str, Any]], than: str = UNALIGNED, resamples: int = 2000) -> list[Estimate | None]:
+    """By how much the judge agrees more with each row's images than with those of the row `than`, of the same noise."""
+    agrees = {row["row"]: np.array(row["agrees"]) for row in rows}
+    return [None if name == than else paired_mean(own - agrees[than], resamples, 0) for name, own in agrees.items()]
 
 
-def table_of(rows: Sequence[dict[str, Any]]) -> Table:
-    """The rows beside the first of them, the unaligned model."""
+def table_of(rows: Sequence[dict[str, Any]], than: str = UNALIGNED) -> Table:
+    """The rows, the unaligned model first, beside the row `than`."""
     table = Table(
-        "row", "pairs", "steps", "far", "pair acc.", "winner", "judge", "- unaligned", "KID", "coverage", "copies"
+        "row", "pairs", "steps", "far", "pair acc.", "winner", "judge", f"- {than}", "KID", "coverage", "copies"
     )
-    for row, found in zip(rows, gains(rows), strict=True):
+    for row, found in zip(rows, gains(rows, than), strict=True):
         told = [
             f"{row[key]:{form}}" if row.get(key) is not None else ""
             for key, form in (
@@ -195,6 +196,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/alignments"))
     parser.add_argument("--only", nargs="+", metavar="WORD", help="rows that have such a name")
+    parser.add_argument("--than", default=UNALIGNED, metavar="ROW", help="beside which row the others are put")
     parser.add_argument("--count", type=int, default=512)
     arguments = parser.parse_args()
     config = load_config(arguments.run / "config.yaml")
@@ -204,9 +206,11 @@ def main() -> None:
     wanted = [
         row for row in (*RECIPE, *ALONE) if not arguments.only or any(word in row.name for word in arguments.only)
     ]
+    if arguments.than not in (names := [UNALIGNED, *(row.name for row in wanted)]):
+        parser.error(f"--than {arguments.than}: expected one of {', '.join(names)}")
     rows = [measured(arguments.run, arguments.out, row, arguments.count) for row in (None, *wanted)]
     write_atomic(arguments.out / "alignments.json", json.dumps(rows) + "\n")
-    Console(width=170).print(table_of(rows))
+    Console(width=180).print(table_of(rows, arguments.than))
 
 
 if __name__ == "__main__":

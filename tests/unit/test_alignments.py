@@ -37,15 +37,17 @@ def test_every_objective_and_the_controls_of_pairing_are_among_the_rows() -> Non
 
 
 def test_a_gain_is_of_images_of_the_same_noise() -> None:
-    rows = [{"agrees": [0.0, 1.0, 0.0, 1.0]}, {"agrees": [1.0, 1.0, 1.0, 1.0]}, {"agrees": [0.0, 1.0, 0.0, 1.0]}]
+    said = {"unaligned": [0.0, 1.0, 0.0, 1.0], "all": [1.0] * 4, "same": [0.0, 1.0, 0.0, 1.0]}
+    rows = [{"row": name, "agrees": agrees} for name, agrees in said.items()]
     none, half, same = gains(rows)
     assert none is None
     assert half is not None
-    assert same is not None
     mean, (low, high) = half
     assert mean == pytest.approx(0.5)
     assert 0 <= low < mean < high <= 1
     assert same == (0.0, (0.0, 0.0))  # image by image they are alike, so there is nothing uncertain
+    assert [one is None for one in gains(rows, "same")] == [False, False, True]
+    assert gains(rows, "same")[1] == half
 
 
 def test_an_oracle_judges_in_every_members_place() -> None:
