@@ -40,6 +40,8 @@ SHARED = (
 """What a variant has of the recipe's run; it takes it only if it would have made the same."""
 REAL = ("real", "real-augmented", "real-randaugment", "real-mixup", "real-cutmix")
 """Ways of training on real images alone that have seen nothing of the generator's world."""
+FURTHER = (("unled", "unaligned"), ("feedback", "rejection"), ("real-pretrained", "real"))
+"""What is told beside the endpoints, without correction: nobody asked for it beforehand."""
 LOOKS = ("judge_agreement", "memorised", "kid")
 LETTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -166,8 +168,8 @@ def _p_value(values: NDArray[np.float64]) -> float:
 
 
 def report(study: Mapping[str, Any], units: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Endpoints with t-intervals over pipeline seeds and Holm's p-values; arms with theirs."""
-    found: dict[str, Any] = {"n": len(units), "endpoints": {}, "arms": {}, "images": {}}
+    """Endpoints with t-intervals over pipeline seeds and Holm's p-values; what is told beside them; arms."""
+    found: dict[str, Any] = {"n": len(units), "endpoints": {}, "further": {}, "arms": {}, "images": {}}
     p_values: dict[str, float] = {}
     for name, endpoint in study["endpoints"].items():
         values = compared(units, endpoint)
@@ -176,6 +178,11 @@ def report(study: Mapping[str, Any], units: Sequence[Mapping[str, Any]]) -> dict
         found["endpoints"][name] = _told(values) | {"least_class": least_class(units, endpoint)}
     for name, p in holm(p_values).items():
         found["endpoints"][name]["p_holm"] = p
+    for more, than in FURTHER:
+        if {more, than} <= {*units[0]["arms"]}:
+            endpoint = {"more": more, "than": than}
+            told = _told(compared(units, endpoint)) | {"least_class": least_class(units, endpoint)}
+            found["further"][f"{more} - {than}"] = told
     for arm in units[0]["arms"]:
         levels = np.array([level_of(unit, arm) for unit in units if arm in unit["arms"]])
         found["arms"][arm] = {"mean": float(levels.mean()), "by_seed": levels.tolist()}
@@ -205,7 +212,7 @@ def main() -> None:
         parser.error(f"{arguments.study}: no finished seed of this study.yaml; say --seeds")
     told = report(study, units)
     table = Table("endpoint, points", "mean", "95 %", "worst seed", "worst class", "p (Holm)")
-    for name, entry in told["endpoints"].items():
+    for name, entry in (told["endpoints"] | told["further"]).items():
         p = f"{entry['p_holm']:.4f}" if "p_holm" in entry else ""
         worst = "{} {:+.1f}".format(entry["least_class"][0], 100 * entry["least_class"][1])
         table.add_row(name, f"{100 * entry['mean']:+.1f}", _interval(entry), f"{100 * entry['least']:+.1f}", worst, p)

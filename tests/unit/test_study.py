@@ -99,3 +99,14 @@ def test_the_picture_shows_every_arm_and_endpoint_and_is_the_same_twice(tmp_path
     for name in ("one.svg", "two.svg"):
         save(draw, told, tmp_path / name)
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+
+
+def test_what_was_not_asked_beforehand_is_told_apart() -> None:
+    units = [_unit(4, 0), _unit(2, 0), _unit(0, 0)]
+    for unit in units:
+        unit["arms"] = {**unit["arms"], "real-pretrained": {}}
+        unit["predictions"] = {**unit["predictions"], "real-pretrained": [TRUTH] * 2}
+    told = report(STUDY, units)
+    assert list(told["further"]) == ["real-pretrained - real"]  # the others are no arms of this study
+    assert told["further"]["real-pretrained - real"]["mean"] == pytest.approx(1 / 6)
+    assert "p_holm" not in told["further"]["real-pretrained - real"]
