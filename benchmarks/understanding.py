@@ -1,12 +1,14 @@
 """What makes a synthetic image worth something? A run's unaligned images, chosen or relabelled, and its arms.
 
     python benchmarks/understanding.py runs/demo-classification --steps 4000 --seeds 4 --out runs/understanding
+    python benchmarks/understanding.py runs/demo-classification --steps 4000 --set model=test_resnet --only "arm "
 
-For a finished run of classification on the phantom. A classifier (the run's recipe, with so many steps) learns from the
-real images and some others, and is tested on 1,600 new images, each of a patient seen nowhere else; the run's own test
-set is not read. The judge, who learnt from plenty, stands in for an oracle. Real images alone, from a twentieth of them
-to four times as many of the same patients, say how many real images an accuracy is worth. Resumable; a table,
-understanding.json. Intervals are t-intervals over trainings, given one pool and these real images.
+For a finished run of classification on the phantom. A classifier (the run's recipe, with so many steps, and `--set` by
+the names of `evaluation.classifier`) learns from the real images and some others, and is tested on 1,600 new images,
+each of a patient seen nowhere else; the run's own test set is not read. The judge, who learnt from plenty, stands in
+for an oracle. Real images alone, from a twentieth of them to four times as many of the same patients, say how many real
+images an accuracy is worth. Resumable; a table, understanding.json. Intervals are t-intervals over trainings, given one
+pool and these real images.
 """
 
 from __future__ import annotations
@@ -38,13 +40,16 @@ from saadi.data import Dataset
 from saadi.data.phantom import make_phantom, oracle_images
 from saadi.data.stages import prepare_data
 from saadi.diffusion.painting import read_images
+from saadi.errors import BadInput
 from saadi.evaluation.metrics import rare_classes
+from saadi.files import digest
 from saadi.preferences import log_softmax
 from saadi.records import Sample, read_json, read_records, write_atomic
 from saadi.seeds import seed_of
 from saadi.store import Run
 
 MORE = (2, 4)
+WHOLE = f"real, {100 * SHARES[-1]:g} %"
 NEW = 1600
 POOLS = (
     "round-1/samples/samples.jsonl",
@@ -156,7 +161,6 @@ def table_of(
 ) -> list[dict[str, Any]]:
     """A row a lesson: accuracy, and by how much it is above all real images alone, paired by seed."""
     curve = [one for one in lessons if one.extra is None]
-    whole = f"real, {100 * SHARES[-1]:g} %"
 
     def levels(name: str, among: Sequence[int] | None = None) -> NDArray[np.float64]:
         values = np.array([recalls[name, seed] for seed in range(seeds)])
@@ -166,7 +170,7 @@ def table_of(
     rows = []
     for lesson in lessons:
         own = levels(lesson.name)
-        gain, rare_gain = own - levels(whole), levels(lesson.name, rare) - levels(whole, rare)
+        gain, rare_gain = own - levels(WHOLE), levels(lesson.name, rare) - levels(WHOLE, rare)
         rows.append(
             {
                 "lesson": lesson.name,
@@ -176,7 +180,7 @@ def table_of(
                 "gain": float(gain.mean()),
                 "half": _half(gain),
                 "rare_gain": float(rare_gain.mean()),
-                "worth": equivalent(float(own.mean()), sizes, heights),
+                "worth": equivalent(float(own.mean()), sizes, heights) if len(curve) > 1 else None,
             }
         )
     return rows
@@ -188,37 +192,46 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--out", type=Path, default=Path("runs/understanding"))
-    parser.add_argument("--only", nargs="+", metavar="WORD", help="beside real images alone, what has such a name")
+    parser.add_argument("--only", nargs="+", metavar="WORD", help="beside all real images, what has such a name")
+    parser.add_argument(
+        "--set", dest="extra", action="append", default=[], metavar="B=C", help="e.g. model=test_resnet"
+    )
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
-    config = load_config(arguments.run / "config.yaml")
+    source, changes = arguments.run / "config.yaml", (f"steps={arguments.steps}", *arguments.extra)
+    try:
+        config = load_config(source)
+        classifier = load_config(source, tuple(f"evaluation.classifier.{one}" for one in changes)).evaluation.classifier
+    except BadInput as error:
+        parser.error(str(error))
     if config.task != "classification" or config.data.source != "phantom":
         parser.error(f"{arguments.run}: expected a run of classification on the phantom")
     arguments.out.mkdir(parents=True, exist_ok=True)
     print("gathering images", flush=True)
     data, lessons = _gather(arguments.run, config)
-    words = arguments.only or [""]
-    lessons = [one for one in lessons if one.extra is None or any(word in one.name for word in words)]
+    words = [WHOLE, *(arguments.only or [""])]
+    lessons = [one for one in lessons if any(word in one.name for word in words)]
     classes, rare = len(data.space), [data.space.id(name) for name in rare_classes(data.split("train").counts())]
     test = Labelled(*oracle_images(NEW, config.data.size, seed_of(config.seed, "understanding"), config.task))
-    classifier = config.evaluation.classifier.model_copy(update={"steps": arguments.steps})
+    learner = classifier.model_dump(mode="json") | {"run": read_json(arguments.run / "results.json").get("hashes")}
     with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as pool:
 
         def train(todo: Sequence[tuple[Lesson, int]]) -> Iterator[list[float]]:
             jobs = [pool.submit(learn, classifier, lesson, test, classes, seed) for lesson, seed in todo]
             return (job.result() for job in jobs)
 
-        recalls = _trained(lessons, arguments.seeds, arguments.out / f"trainings-{arguments.steps}.jsonl", train)
+        recalls = _trained(lessons, arguments.seeds, arguments.out / f"trainings-{digest(learner)}.jsonl", train)
     rows = table_of(lessons, recalls, rare, arguments.seeds)
-    settings = {"run": read_json(arguments.run / "results.json").get("hashes"), "steps": arguments.steps}
     write_atomic(
-        arguments.out / "understanding.json", json.dumps(settings | {"seeds": arguments.seeds, "rows": rows}, indent=1)
+        arguments.out / "understanding.json",
+        json.dumps({"learner": learner, "seeds": arguments.seeds, "rows": rows}, indent=1),
     )
     table = Table("learnt from", "real", "others", "accuracy", "above real alone", "rare", "worth real images")
     for row in rows:
         gain = f"{100 * row['gain']:+.1f} ± {100 * row['half']:.1f}"
-        numbers = (f"{100 * row['accuracy']:.1f}", gain, f"{100 * row['rare_gain']:+.1f}", f"{row['worth']:.0f}")
-        table.add_row(row["lesson"], str(row["real"]), str(row["others"]), *numbers)
+        numbers = (f"{100 * row['accuracy']:.1f}", gain, f"{100 * row['rare_gain']:+.1f}")
+        worth = "" if row["worth"] is None else f"{row['worth']:.0f}"
+        table.add_row(row["lesson"], str(row["real"]), str(row["others"]), *numbers, worth)
     Console(width=140).print(table)
 
 

@@ -137,3 +137,4 @@ def test_what_was_trained_is_not_trained_again(tmp_path: Path) -> None:
     assert rows[1]["gain"] == pytest.approx((0.25 + 0.0) / 2)
     assert rows[1]["rare_gain"] == pytest.approx((0.5 + 0.0) / 2)
     assert (rows[1]["real"], rows[1]["others"]) == (6, 6)
+    assert rows[1]["worth"] is None  # one size of real images is no curve
