@@ -17,6 +17,7 @@ from saadi.errors import BadInput
 from saadi.records import read_json, write_atomic
 from saadi.report import results_table
 from saadi.report.headline import headline
+from saadi.report.wording import last_round
 
 OURS = "apache-2.0"
 UNSTATED = "not stated"
@@ -62,7 +63,8 @@ def _render(template: str, config: RunConfig, **values: Any) -> str:
 def model_card(config: RunConfig, results: Mapping[str, Any]) -> str:
     """The card of a finished run's models."""
     chosen = results["val_choices"].get("round")
-    last = int(str(chosen).removeprefix("round-")) if chosen else config.rounds
+    rounds = int(str(last_round(results["arms"])).removeprefix("round-"))
+    last = int(str(chosen).removeprefix("round-")) if chosen else rounds
     sentence, further = headline(results)
     inpaints = config.task == "segmentation"
     return _render(
@@ -71,6 +73,7 @@ def model_card(config: RunConfig, results: Mapping[str, Any]) -> str:
         results=results,
         counts=results.get("train_counts", {}),
         chosen=chosen,
+        rounds=rounds,
         groups={split: len(names) for split, names in results["groups"].items()},
         sentence=sentence,
         further=further,

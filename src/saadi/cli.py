@@ -126,6 +126,8 @@ def folds(
     folder = out or Path("runs") / f"{config.stem}-folds"
     with Terminal() as terminal:
         results = run_folds(load_config(config, tuple(assignments or ())), folder, parts, begin=terminal.begin)
+    if not results:  # another of torchrun's processes has them
+        return
     if as_json:
         typer.echo(json.dumps(results, indent=1))
     else:

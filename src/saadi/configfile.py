@@ -28,6 +28,18 @@ def _fields(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
     return list(model.model_fields)
 
 
+class _Once(yaml.SafeLoader):
+    """Refuses a name that stands twice in a mapping: YAML's own loader keeps the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set[str]()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise BadInput(f"{key.value} is given twice, again at line {key.start_mark.line + 1}; put both in one")
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
 def parse_config(values: Any, source: str) -> RunConfig:
     """Check a nested mapping. `source` names it in errors. Raises `BadInput` with one line."""
     if not isinstance(values, dict):
@@ -69,11 +81,13 @@ def load_config(path: Path, assignments: tuple[str, ...] = ()) -> RunConfig:
     """Read a YAML file. Relative paths (`data.path`, a folder as `base.model`) are meant from the file's folder. Raises
     `BadInput`."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        values = yaml.load(path.read_text(encoding="utf-8"), _Once) or {}
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file; `saadi run CONFIG` takes a YAML file (examples: configs/)") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: cannot be read: {error}") from None
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
     except Exception as error:  # PyYAML's constructors raise what they happen to meet, as on `!!int ""`
         line = f" at line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""  # type: ignore[attr-defined]
         raise BadInput(f"{path}: not valid YAML{line}") from None

@@ -17,7 +17,7 @@ from saadi.cards import dataset_card
 from saadi.config import RunConfig
 from saadi.diffusion.painting import save_png
 from saadi.exchange import safe_cell
-from saadi.records import IGNORE, Frame, LabelSpace, Sample, write_atomic
+from saadi.records import IGNORE, Frame, LabelSpace, Sample, Task, write_atomic
 
 Images = NDArray[np.uint8]
 
@@ -63,6 +63,15 @@ def _stem(label: str) -> str:
     return label.replace("/", "-").encode()[:200].decode(errors="ignore")
 
 
+def _sources(sample: Sample, frames: Sequence[Frame], task: Task) -> dict[str, Frame]:
+    """The training frames that an image has something of, first the one it has its scene of."""
+    condition = sample.condition
+    if task == "segmentation":
+        into, mask = condition.place
+        return {"painted_into": frames[into], "mask_from": frames[mask]}
+    return {} if condition.start is None else {"started_from": frames[condition.start]}
+
+
 def write_set(
     folder: Path,
     config: RunConfig,
@@ -76,11 +85,12 @@ def write_set(
     """Samples in the form that saadi reads as data of the task, with a table for `load_dataset`, masks also as COCO,
     and a card.
 
-    `frames`: the training frames that some are painted into. Most of such an image is that frame, so it stays in the
-    frame's group: whoever splits the data anew must not have a patient in two splits. Others are a group of their own.
+    `frames`: the training frames that some are painted into, or started from. Of such an image much is that frame, so
+    it stays in the frame's group: whoever splits the data anew must not have a patient in two splits. Others are a
+    group of their own.
     """
-    task, own = config.task, f"synthetic-round-{facts['round']}"
-    places = [sample.condition.place if task == "segmentation" else None for sample in samples]
+    task = config.task
+    sources = [_sources(sample, frames, task) for sample in samples]
     names = [f"{_stem(sample.label)}-{i:05d}.png" for i, sample in enumerate(samples)]
     for kind, pixels in (("images", images), ("masks", masks)):
         if pixels:
@@ -94,7 +104,8 @@ def write_set(
         columns["mask"] = [f"masks/{name}" for name in names]
         write_atomic(folder / "classes.json", json.dumps(dict(enumerate(space.names)), indent=1) + "\n")
         write_atomic(folder / "coco.json", json.dumps(coco(columns["file"], masks, space)) + "\n")
-    columns["group"] = [safe_cell(frames[place[0]].group) if place else own for place in places]
+    own = f"synthetic-round-{facts['round']}"
+    columns["group"] = [safe_cell(next(iter(one.values())).group) if one else own for one in sources]
     columns["split"] = ["train"] * len(names)
     if task == "presence":
         shown = [sample.condition.labels for sample in samples]
@@ -105,8 +116,8 @@ def write_set(
     rows = [
         {"file_name": file, "label": sample.label}
         | ({"labels": list(sample.condition.labels)} if task == "presence" else {})
-        | ({"painted_into": frames[place[0]].file, "mask_from": frames[place[1]].file} if place else {})
-        for file, sample, place in zip(columns["file"], samples, places, strict=True)
+        | {key: frame.file for key, frame in source.items()}
+        for file, sample, source in zip(columns["file"], samples, sources, strict=True)
     ]
     write_atomic(folder / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     write_atomic(folder / "README.md", dataset_card(config, facts))

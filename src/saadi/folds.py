@@ -18,6 +18,7 @@ from saadi.data.load import labelled_frames
 from saadi.errors import BadInput
 from saadi.evaluation.results import CHOSEN
 from saadi.evaluation.together import Fold, read_together
+from saadi.files import digest
 from saadi.pipeline import run
 from saadi.preflight import preflight
 from saadi.records import Frame, LabelSpace, write_atomic
@@ -59,8 +60,9 @@ def folds_of(config: RunConfig, frames: Sequence[Frame], parts: int | None = Non
 
 
 def fold_folder(folder: Path, name: str) -> Path:
-    """Where a fold's run is kept."""
-    return folder / f"test-{re.sub(r'[^A-Za-z0-9._-]', '-', name)}"
+    """Where a fold's run is kept: no two names in one place."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "-", name)
+    return folder / (f"test-{plain}" if plain == name else f"test-{plain}-{digest(name)[:8]}")
 
 
 def read_fold(name: str, config: RunConfig, folder: Path, results: Mapping[str, Any], space: LabelSpace) -> Fold:
@@ -76,7 +78,8 @@ def read_fold(name: str, config: RunConfig, folder: Path, results: Mapping[str, 
 
 
 def run_folds(config: RunConfig, folder: Path, parts: int | None = None, *, begin: Begin = silent) -> dict[str, Any]:
-    """Run or resume each fold in a folder of its own below `folder`, final; write and return `folds.json`.
+    """Run or resume each fold in a folder of its own below `folder`, final; write and return `folds.json`. Of several
+    processes that torchrun started, the first does, and others return nothing.
 
     Every fold is checked before the first one begins. Raises `BadInput` as `saadi.run` and `folds_of` do, and for the
     phantom, which has fresh patients for its test.
@@ -88,6 +91,8 @@ def run_folds(config: RunConfig, folder: Path, parts: int | None = None, *, begi
     for name, fold in folds.items():
         preflight(fold, fold_folder(folder, name))
     rows = {name: run(fold, fold_folder(folder, name), final=True, begin=begin) for name, fold in folds.items()}
+    if not all(rows.values()):  # not the process that writes
+        return {}
     read = [read_fold(name, fold, fold_folder(folder, name), rows[name], space) for name, fold in folds.items()]
     counts = Counter(label for frame in frames for label in frame.labels)
     results = {

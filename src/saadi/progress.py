@@ -52,13 +52,16 @@ class Terminal:
         """Start showing a stage; earlier ones stay on the screen as done."""
         task = self._bars.add_task(stage, total=None, rate="")
         begun = last = time.monotonic()
+        first: tuple[int, float] | None = None
         if self._bars.disable:
             self._console.print(f"{stage} ...", highlight=False)
 
         def report(done: int, total: int) -> None:
-            nonlocal last
+            nonlocal last, first
             now = time.monotonic()
-            rate = done / max(now - begun, 1e-9)
+            before, since = first or (0, begun)  # a stage that is resumed begins with what was done before
+            first = first or (done, now)
+            rate = (done - before) / max(now - since, 1e-9)
             self._bars.update(task, completed=done, total=total, rate=f"{rate:.1f}/s")
             if self._bars.disable and now - last > _QUIET_SECONDS and done < total:
                 last = now

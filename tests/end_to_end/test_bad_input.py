@@ -27,6 +27,7 @@ def _refused(outcome: Outcome, out: Path, *words: str) -> None:
 CONFIGS = {
     "bad YAML": ("seed: 1\ndata: [\n", ("config.yaml", "not valid YAML at line")),
     "control characters": ("seed: \x07\n", ("not valid YAML",)),
+    "a section twice": ("base: {steps: 3}\nseed: 1\nbase: {lr: 0.1}\n", ("config.yaml: base is given twice", "line 3")),
     "a list": ("- 1\n", ("expected a mapping", "list")),
     "unknown section": ("evaluaton: {seeds: 2}", ("unknown setting evaluaton", "evaluation")),
     "unknown field": ("base: {step: 3}", ("unknown setting base.step", "did you mean steps?")),

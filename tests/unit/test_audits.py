@@ -50,6 +50,10 @@ def test_the_interval_shrinks_with_the_images_and_stays_within_bounds() -> None:
     # Of 50 against 50 at 0.5 the formula gives, worked out by hand:
     low, high = interval(0.5, 50, 50)
     assert (high - low) / 2 == pytest.approx(1.96 * np.sqrt((0.25 + 2 * 49 * (1 / 3 - 0.25)) / 2500))
+    # Of exponential distributions, y of scale 1 is below one of scale s with E exp(-y / s) = s / (s + 1). Of many of
+    # scale s, what is above it varies with y alone: E exp(-2y / s) = s / (s + 2), less that squared.
+    low, _ = interval(0.8, 10**9, 1)  # s = 4
+    assert 0.8 - low == pytest.approx(1.96 * np.sqrt(4 / 6 - 0.8**2))
 
 
 def test_a_probe_tells_what_differs_and_only_that() -> None:
@@ -122,10 +126,11 @@ def test_others_are_fresh_images_of_the_same_patients_where_they_can_be_rendered
     phantom = PhantomConfig(train=24, val=8, test=16, patients=(3, 1, 2), tail=0.5)
     config = RunConfig(data=DataConfig(source="phantom", size=32, phantom=phantom))
     data = make_phantom(phantom, 32, 0, "classification")
-    others, against = others_of(config, data)
     train = data.split("train")
+    others, against = others_of(config, data, train)
+    assert np.bincount(others.labels).tolist() == np.bincount(train.labels).tolist()
     assert "training patients" in against
     assert {*others.groups.tolist()} <= {*train.groups.tolist()}
     assert not any((image == train.images).all((1, 2, 3)).any() for image in others.images)
     table = RunConfig(data=DataConfig(source="table"))
-    assert others_of(table, data)[0].frames == data.split("val").frames
+    assert others_of(table, data, train)[0].frames == data.split("val").frames

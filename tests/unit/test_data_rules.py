@@ -38,6 +38,14 @@ def test_nothing_is_wrong_with_good_frames(task: Task) -> None:
     assert class_warnings(SPACE, frames, task) == []
 
 
+@pytest.mark.parametrize("task", ["segmentation", "presence"])
+def test_a_val_that_shows_nothing_is_refused(task: Task) -> None:
+    healthy = GOOD.replace("P3:val:hook", "P3:val:").replace("P3:val:clip", "P3:val:")
+    (problem,) = training_problems(SPACE, _frames(healthy), "here", task)
+    assert problem.startswith("here: no image in val shows any class; move a group there that shows some")
+    assert training_problems(SPACE, _frames(healthy + " P5:val:clip"), "here", task) == []
+
+
 def test_a_group_is_in_one_split() -> None:
     (problem,) = group_problems(_frames(GOOD.replace("P3", "P1")), "here")
     assert problem.startswith("here: group P1 is in train (P1:train:hook0) and val (P1:val:hook0); put all")

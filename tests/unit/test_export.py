@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from report_results import EVIL, results
 from saadi.cards import base_licence, dataset_card, model_card, source_licence
 from saadi.config import RunConfig
 from saadi.configfile import parse_config
-from saadi.export import coco, run_lengths
-from saadi.records import IGNORE, LabelSpace
+from saadi.export import coco, run_lengths, write_set
+from saadi.records import IGNORE, Condition, Frame, LabelSpace, Sample
 
 
 def decoded(counts: list[int], shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -78,6 +79,34 @@ def test_a_models_card_says_data_licences_results_and_use(tmp_path: Path) -> Non
         assert words in card
     assert EVIL in card  # a class's name as it is: this is no HTML
     assert "\n\n\n\n" not in card
+
+
+def test_a_models_card_counts_the_rounds_that_were_made() -> None:
+    found = results()
+    assert "aligned in 1 round to" in model_card(
+        RunConfig(rounds=3), found | {"arms": {"round-1": found["arms"]["real"]}}
+    )
+    assert "aligned in 2 rounds to" in model_card(RunConfig(rounds=3), found)
+
+
+def test_an_image_that_started_from_a_patients_stays_with_that_patient(tmp_path: Path) -> None:
+    config = parse_config({"sampling": {"strength": 0.4}}, "a test")
+    frames = [Frame("a.png", ("hook",), "P1", "train"), Frame("b.png", ("hook",), "P2", "train")]
+    samples = [
+        Sample("s0", Condition("hook-0", ("hook",), start=1), 1, 0, "s0.png"),
+        Sample("s1", Condition.of("hook"), 1, 1, "s1.png"),
+    ]
+    facts = {"written": 2, "held_back": 0, "keeps_copies": True, "round": 1, "class": "hook", "seed": 0}
+    images = [np.zeros((8, 8, 3), np.uint8)] * 2
+    (tmp_path / "set").mkdir()
+    write_set(tmp_path / "set", config, LabelSpace(("hook",)), samples, images, [], facts, frames)
+    lines = (tmp_path / "set/labels.csv").read_text().splitlines()
+    assert [line.split(",")[2] for line in lines] == ["group", "P2", "synthetic-round-1"]
+    rows = [json.loads(line) for line in (tmp_path / "set/metadata.jsonl").read_text().splitlines()]
+    assert [row.get("started_from") for row in rows] == ["b.png", None]
+    card = (tmp_path / "set/README.md").read_text()
+    assert "started from a real training image**, noised to 0.4 of the schedule" in card
+    assert "photograph" not in card
 
 
 def test_licences_are_told_or_said_to_be_unknown(tmp_path: Path) -> None:

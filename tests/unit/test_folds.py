@@ -120,7 +120,23 @@ def test_folds_are_run_and_read_together(config: RunConfig, tmp_path: Path, monk
     assert lines[1].split() == ["real", "66.7", "66.7", "66.7", "66.7"]
     assert lines[-2] == "chosen on val: A round-2, B round-1, C round-1, D round-1"
     assert lines[-1].startswith("chosen - real, least of groups: D -66.7, of classes ")
-    assert fold_folder(tmp_path, "a/b c").name == "test-a-b-c"
+
+
+def test_no_two_folds_share_a_folder(tmp_path: Path) -> None:
+    names = ["OP1", "OP-1", "OP 1", "OP/1", "\u60a3\u8005\u7532", "\u60a3\u8005\u4e59"]
+    places = [fold_folder(tmp_path, name) for name in names]
+    assert len({*places}) == len(names)
+    assert all(place.parent == tmp_path for place in places)
+    assert [place.name for place in places[:2]] == ["test-OP1", "test-OP-1"]
+
+
+def test_only_the_first_of_several_processes_reads_the_folds(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folds, "run", lambda *_, **__: {})
+    monkeypatch.setattr(folds, "preflight", lambda *_: None)
+    assert run_folds(config, tmp_path / "out") == {}
+    assert not (tmp_path / "out/folds.json").exists()
 
 
 def test_parts_are_read_as_one_set(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

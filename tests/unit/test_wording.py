@@ -81,6 +81,15 @@ def test_an_interval_that_touches_zero_shows_nothing() -> None:
     assert headline(results((-0.02, -0.04, 0.0)))[0].startswith("No gain shown")
 
 
+def test_alignment_is_not_credited_with_what_lead_and_pick_do() -> None:
+    found = results() | {"led": True, "picked": True}  # without the arms that would tell them apart
+    more = headline(found)[1]
+    assert more[0].startswith("The method, alignment, lead and pick, beats unaligned images by 2.0 points")
+    assert not any("lignment alone" in said for said in more)
+    assert headline(results() | {"led": True, "picked": False})[1][0].startswith("The method, alignment and lead,")
+    assert headline(results() | {"led": False, "picked": False}) == headline(results())
+
+
 def test_the_headline_says_nothing_of_what_was_not_measured() -> None:
     missing = results()
     missing["gains"]["round-2 - unaligned"] |= {"mean": None, "ci95": [None, None]}

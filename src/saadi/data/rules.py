@@ -62,8 +62,9 @@ def training_problems(
     """Why the method cannot be trained on these frames, one line each.
 
     Only one class of classification; a class with fewer than `least` training images; fewer than two training groups;
-    an empty val or test; for classification also a class in one training group only, whose images the critic's member
-    without that group would never have seen: that member says nothing of the class, and there would be no pairs.
+    an empty val or test, or a val that shows nothing; for classification also a class in one training group only, whose
+    images the critic's member without that group would never have seen: that member says nothing of the class, and
+    there would be no pairs.
     """
     train = [frame for frame in frames if frame.split == "train"]
     problems = list(_class_problems(space, train, task, least))
@@ -83,6 +84,10 @@ def training_problems(
             example = groups[-1] if groups else "NAME"
             how = f"move some groups there, or name them in the configuration, as in data.{split}: [{example}]"
             problems.append(f"no images in {split}; {how}")
+    if "val" in held and not any(frame.labels for frame in frames if frame.split == "val"):
+        problems.append(
+            "no image in val shows any class; move a group there that shows some (of `saadi folds`: give fewer --parts)"
+        )
     return [f"{where}: {problem}" for problem in problems]
 
 

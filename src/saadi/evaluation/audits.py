@@ -20,7 +20,8 @@ def auc(higher: Floats, lower: Floats) -> float:
 
 
 def interval(area: float, n: int, m: int) -> tuple[float, float]:
-    """A 95 % interval of an area under the ROC of N against M (Hanley and McNeil, 1982), within 0 .. 1."""
+    """A 95 % interval of an area under the ROC, within 0 .. 1, of N that are to be higher against M (Hanley and McNeil,
+    1982)."""
     alike, other = area / (2 - area), 2 * area**2 / (1 + area)
     variance = area * (1 - area) + (n - 1) * (alike - area**2) + (m - 1) * (other - area**2)
     half = 1.96 * float(np.sqrt(max(variance, 0.0) / (n * m)))

@@ -35,19 +35,22 @@ TIMES = (0.1, 0.3, 0.5, 0.7)
 AT_ONCE = 32
 
 
-def others_of(config: RunConfig, data: Dataset) -> tuple[Dataset, str]:
-    """Images that the model has not learnt from, as like the training images as can be had, and what they are."""
+def others_of(config: RunConfig, data: Dataset, members: Dataset) -> tuple[Dataset, str]:
+    """Images that the model has not learnt from, as like the training images `members` as can be had, and what they
+    are. Fresh images of the phantom are as many of each class: some classes are harder than others to denoise."""
     if config.data.source != "phantom" or config.task != "classification":
         return data.split("val"), "validation images, which show other patients"
-    train = data.split("train")
+    train, wanted = data.split("train"), np.bincount(members.labels)
     patients = set(train.groups.tolist())
-    per_class = -(-IMAGES // len(train.space))
-    images, labels, groups = fresh_images(config.data.phantom, config.data.size, config.seed, patients, per_class)
+    images, labels, groups = fresh_images(
+        config.data.phantom, config.data.size, config.seed, patients, int(wanted.max())
+    )
+    rows = np.concatenate([np.flatnonzero(labels == k)[:count] for k, count in enumerate(wanted)])
     frames = tuple(
         Frame(f"fresh-{row}", (train.space.names[label],), str(group), "val")
-        for row, (label, group) in enumerate(zip(labels, groups, strict=True))
+        for row, label, group in zip(rows, labels[rows], groups[rows], strict=True)
     )
-    return replace(train, frames=frames, images=images), "fresh images of the training patients"
+    return replace(train, frames=frames, images=images[rows]), "fresh images of the training patients"
 
 
 def errors_of(config: RunConfig, generator: Generator, images: Dataset) -> NDArray[np.float64]:
@@ -94,15 +97,16 @@ def audit_membership(run: Run, data: Dataset, adapters: Sequence[str]) -> None:
     config = run.config
 
     def make(folder: Path, progress: Progress) -> None:
-        others, against = others_of(config, data)
-        members, strangers = _some(data.split("train"), config.seed), _some(others, config.seed)
+        members = _some(data.split("train"), config.seed)
+        others, against = others_of(config, data, members)
+        strangers = _some(others, config.seed)
         models = {"base": [], "aligned": list(adapters)} if adapters else {"base": list[str]()}
         told: dict[str, Any] = {"against": against, "n": [len(members.frames), len(strangers.frames)]}
         for done, (name, stages) in enumerate(models.items(), 1):
             generator = model_at(run.folder, config, stages)
             known, unknown = (errors_of(config, generator, images) for images in (members, strangers))
             area = auc(unknown, known)
-            told[name] = {"auc": area, "ci95": list(interval(area, len(known), len(unknown)))}
+            told[name] = {"auc": area, "ci95": list(interval(area, len(unknown), len(known)))}
             progress(done, len(models))
         write_atomic(folder / "membership.json", json.dumps(told, indent=1))
 

@@ -171,6 +171,8 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
             "unit": unit,
             "given": "given one generator",
         },
+        "led": config.sampling.lead > 0,
+        "picked": config.evaluation.drawn > 1,
         "arms": {
             arm.name: _arm(arm, boot, space, per_seed[arm.name], rare, steps, mixing[arm.name]) | further[arm.name]
             for arm in arms

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from saadi.report.wording import alone, last_round, measured, metric_name, number, span, unseen, verdict, words_of
+from saadi.report.wording import last_round, measured, metric_name, number, span, unseen, verdict, words_of
 
 
 def headline(results: Mapping[str, Any]) -> tuple[str, list[str]]:
@@ -35,11 +35,13 @@ def headline(results: Mapping[str, Any]) -> tuple[str, list[str]]:
         more.append(
             f"Validation images chose {chosen.replace('-', ' ')}: {points} (95 % interval {span(other['ci95'])})."
         )
-    parts, control = [word for word, arm in (("lead", "unled"), ("pick", "unpicked")) if arm in arms], alone(arms)
+    used = {"lead": results.get("led", "unled" in arms), "pick": results.get("picked", "unpicked" in arms)}
+    parts = [word for word, there in used.items() if there]
+    control = next((arm for arm in ("unled", "unpicked") if arm in arms), None if parts else last)
     whole = f"The method, {', '.join(('alignment', *parts[:-1]))} and {parts[-1]}," if parts else "Alignment"
     method = "The method" if parts else "Alignment"
     without = " and ".join(f"the {part}" for part in parts)
-    alike = "led and picked" if "pick" in parts else "led"
+    alike = "led and picked" if used["pick"] else "led"
     by_itself = [(f"Alignment alone, without {without},", f"{control} - unaligned", "unaligned images")]
     for who, pair, name in (
         (whole, f"{last} - unaligned", "unaligned images"),

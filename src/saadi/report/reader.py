@@ -41,7 +41,7 @@ class Run:
 
     `images` [N, S, S, 3] uint8; `masks` [N, S, S], of segmentation alone. `names`: all classes by their ids; `classes`:
     those that are asked for. `led`: whether the critic leads what is drawn of an aligned model; `pick`: what is used of
-    it, empty if all is.
+    it, empty if all is. `edits`: whether images start from training images.
     """
 
     folder: Path
@@ -49,6 +49,7 @@ class Run:
     task: str
     led: bool
     pick: str
+    edits: bool
     planned: int
     results: Row
     names: tuple[str, ...]
@@ -157,7 +158,10 @@ def read_run(folder: Path) -> Run:
     if not (folder / "config.yaml").is_file():
         raise BadInput(f"{folder}: not a run's folder (it has no config.yaml); give the folder that `saadi run` wrote")
     config = _text(folder / "config.yaml")
-    values = yaml.safe_load(config)
+    try:
+        values = yaml.safe_load(config)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise BadInput(f"{folder / 'config.yaml'}: not valid YAML; the same `saadi run` tells what to do") from None
     values = values if isinstance(values, dict) else {}
     planned, results = values.get("rounds"), read_json(folder / "results.json")
     sampling, evaluation = (
@@ -172,6 +176,7 @@ def read_run(folder: Path) -> Run:
         task=str(values.get("task", "classification")),
         led=bool(sampling.get("lead")),
         pick="" if evaluation.get("drawn") in (None, 1) else str(evaluation.get("pick", "")),
+        edits=sampling.get("strength", 1) != 1,
         planned=planned if isinstance(planned, int) and not results else len(rounds),
         results=results,
         names=tuple(space.get("names", ())),

@@ -187,13 +187,6 @@ def last_round(arms: Iterable[str]) -> str | None:
     return f"round-{max(rounds)}" if rounds else None
 
 
-def alone(arms: Iterable[str]) -> str | None:
-    """Of some arms the one that says what alignment alone is worth: neither led nor picked, where there is such a
-    control."""
-    names = list(arms)
-    return next((name for name in ("unled", "unpicked") if name in names), last_round(names))
-
-
 def interval_of(row: Mapping[str, Any], key: str = "ci95") -> tuple[float, float]:
     """The interval of a row of results; not a number where it has none."""
     low, high = row.get(key) or (None, None)
