@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from functools import cache
 from pathlib import Path
 
@@ -71,6 +72,10 @@ def build_stable(form: str) -> StableDiffusionPipeline | StableDiffusionInpaintP
 
 
 def save_stable(form: str, folder: Path) -> Path:
-    """Such a pipeline in a folder."""
+    """Such a pipeline in a folder; of 1.5, its UNet's configuration as an early diffusers wrote it, for 512 pixels."""
     build_stable(form).save_pretrained(folder, safe_serialization=True)
+    if form.startswith("sd-1.5"):
+        path = folder / "unet/config.json"
+        values = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(values | {"_diffusers_version": "0.6.0", "sample_size": 64}), encoding="utf-8")
     return folder

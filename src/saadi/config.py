@@ -15,7 +15,8 @@ LABEL = "{label}"
 
 
 class ComputeConfig(Part):
-    """How a diffusion model is computed. Between these settings results differ by rounding alone."""
+    """How a diffusion model is computed. Between these settings results differ by rounding alone; of `kto`, whose
+    reference point is of the pairs computed at once, by more."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",

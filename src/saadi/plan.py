@@ -65,6 +65,8 @@ def _seconds_per_pass(config: RunConfig, *, training: bool) -> float:
             out = unet(x, t, embedding).sample
             if training:
                 out.square().mean().backward()
+            if x.is_cuda:  # what was launched has to be waited for
+                torch.cuda.synchronize()
             spent.append(time.perf_counter() - begun)
     return min(spent) / _PROBE
 
@@ -188,7 +190,7 @@ def estimate(config: RunConfig) -> dict[str, Any]:
         return times * recipe.steps * recipe.batch * image[recipe.model] if recipe else 0.0
 
     drawn, led = _images_drawn(config, classes, config.preferences.candidates)
-    steps = 2 * alignment.pairs * alignment.steps * (config.rounds + 1)
+    steps = 2 * alignment.pairs * alignment.steps * (config.rounds + evaluation.controls)
     trainings = _trainings(config)
     members = critic.folds * critic.copies
     critics = members * critic.classifier.steps * critic.classifier.batch
@@ -210,7 +212,7 @@ def estimate(config: RunConfig) -> dict[str, Any]:
             "led": led,
             "seconds": unet_passes(drawn, config.sampling) * forward + led * leading,
         },
-        "alignment": {"passes": steps, "seconds": steps * training},
+        "alignment": {"passes": steps, "seconds": steps * training * 4 / 3},  # the reference's passes forward, too
         "downstream": {
             "trainings": trainings,
             "seconds": taught(evaluation.classifier, trainings - evaluation.seeds * bool(evaluation.strong))

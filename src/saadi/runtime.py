@@ -31,7 +31,7 @@ def precision_of(config: RunConfig) -> torch.dtype:
         return kinds[config.compute.precision]
     if device_of(config).type == "cpu":
         return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 def peak_memory() -> int:

@@ -154,6 +154,8 @@ class _State:
                     raise
             smaller = shares.smaller()
             if smaller is None:
+                if shares is WHOLE:
+                    raise BadInput(f"{what}: no memory for a batch; lower its `batch`, or use a smaller model")
                 raise BadInput(f"{what}: no memory for a batch of one; use a smaller model, data.size or precision")
             shares = smaller
         total = torch.tensor([value], dtype=torch.float64)

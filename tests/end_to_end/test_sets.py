@@ -66,6 +66,15 @@ def test_of_what_an_aligned_model_drew_the_critic_is_sure_and_the_student_is_not
         assert best == min(sure, key=lambda name: (not rank[name][0], known[name]))
 
 
+def test_a_pool_that_grows_is_judged_as_a_whole(finished: Finished, tmp_path: Path) -> None:
+    drawn = _set(finished.folder, "round-1", "drawn")
+    with Run(finished.copy(tmp_path), load_config(finished.config)) as run:
+        critic = fit_critics(run, prepare_data(run))
+        for count in (5, 9, len(drawn)):  # the last piece grows, and is no whole one before it does
+            scores = scored(run, critic, drawn[:count], tmp_path)
+            assert [score.sample for score in scores] == [sample.id for sample in drawn[:count]]
+
+
 def test_a_round_learns_from_its_pairs_their_prompts_and_anchors(finished: Finished, tmp_path: Path) -> None:
     config, folder = load_config(finished.config), finished.copy(tmp_path)
     samples = read_records(folder / "round-1/samples/samples.jsonl", Sample)

@@ -106,6 +106,9 @@ def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_every_stage_runs_and_the_adapters_learn(ran: Ran) -> None:
+    assert (
+        read_json(ran.folder / "base/model/unet/config.json")["sample_size"] == 8
+    )  # the run's, not what it was made for
     results = read_json(ran.folder / "results.json")
     assert {"real", "unaligned", "rejection", "winners", "round-1", "round-2"} <= set(results["arms"])
     assert (ran.folder / "report.html").is_file()

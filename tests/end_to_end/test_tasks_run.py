@@ -23,6 +23,8 @@ from saadi.diffusion.drawing import Canvas, draw, solver
 from saadi.diffusion.generator import encode_prompts, load_generator
 from saadi.diffusion.lessons import prompt_of
 from saadi.diffusion.painting import read_masks
+from saadi.files import UNFINISHED
+from saadi.manifests import MANIFEST
 from saadi.records import Pair, Sample, read_records
 
 ARMS = (
@@ -95,6 +97,20 @@ def test_results_of_segmentation(painted: Finished) -> None:
     assert tuple(results["synthetic"]) == ARMS[2:]
     assert results["synthetic"]["copy-paste"]["n"] == results["synthetic"]["round-2"]["n"] == 10
     assert results["arms"]["copy-paste"]["unet_evaluations"] == 0
+
+
+def test_a_run_that_was_stopped_while_images_were_measured_goes_on(painted: Finished, tmp_path: Path) -> None:
+    folder = painted.copy(tmp_path)
+    stage = folder / "evaluation/images"
+    before = (stage / "images.json").read_bytes()
+    key = read_json(stage / MANIFEST)["key"]
+    (stage / UNFINISHED).write_text(json.dumps({"key": key, "seconds": 1.0}))
+    for name in (MANIFEST, "images.json", "neighbours.json"):  # what the judge sees of some arms is there already
+        (stage / name).unlink()
+    (folder / "results.json").unlink()
+    outcome = call("run", painted.config, "--out", folder, "--final")
+    assert outcome.code == 0, outcome.err
+    assert (stage / "images.json").read_bytes() == before
 
 
 def test_a_pair_shares_frame_mask_and_prompt_and_pixels_outside_stay(painted: Finished) -> None:

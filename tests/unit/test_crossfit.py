@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from saadi.config import ClassifierConfig, CriticConfig, PreferenceConfig, RunConfig
+from saadi.config import ClassifierConfig, CriticConfig, PreferenceConfig, RunConfig, SamplingConfig
 from saadi.critics.architectures import Architecture
 from saadi.critics.crossfit import CrossFitted, deal_folds, fit_member, fit_temperature
 from saadi.critics.downstream import Labelled, Network
@@ -95,6 +98,10 @@ def test_a_mirrored_copy_is_judged_by_the_member_that_never_saw_the_original() -
     assert near.tolist() == ["anna", "anna", "ben", "ben"]
     painted = [Condition(str(k), ("hook",), 1, 0) for k in range(4)]  # into ben's frame, whatever it came to look like
     assert critic.groups_of(seen, painted).tolist() == ["ben"] * 4
+    edits = replace(critic, config=RunConfig(sampling=SamplingConfig(strength=0.5)))
+    assert edits.groups_of(seen, painted).tolist() == ["anna"] * 4  # whose object was pasted before it was painted over
+    started = [Condition(str(k), ("hook",), start=0) for k in range(4)]
+    assert edits.groups_of(seen, started).tolist() == ["anna"] * 4
     np.testing.assert_array_equal(crossfit.judge(copies, near)[:, 0], [0, 0, 1, 1])
 
 
@@ -179,6 +186,16 @@ def test_groups_of_equal_make_are_dealt_evenly() -> None:
     labels = np.tile([0, 1], 30)
     dealt = deal_folds(TASK.shows(labels, 2), groups, 3, seed=0)
     assert sorted(dealt.values()) == [0, 0, 1, 1, 2, 2]
+
+
+@given(st.integers(2, 5), st.integers(0, 6), st.integers(0, 2**16))
+def test_no_fold_is_empty(folds: int, negative: int, seed: int) -> None:
+    """Groups that show no class, of which presence and segmentation may have many, fill folds, too."""
+    names = [f"g{i}" for i in range(max(1, folds - negative) + negative)]
+    shown = np.zeros((2 * len(names), 2), bool)
+    shown[2 * negative :, seed % 2] = True
+    dealt = deal_folds(shown, np.repeat(names, 2), folds, seed)
+    assert {*dealt.values()} == {*range(folds)}
 
 
 def test_a_deal_that_hides_a_class_is_dealt_again() -> None:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from saadi.config import SamplingConfig
-from saadi.diffusion.drawing import draw, encode_images, unet_passes
+from saadi.diffusion.drawing import _at_once, draw, encode_images, unet_passes
 from saadi.diffusion.generator import Generator, build_tiny, encode_prompts, load_generator, save_generator
+from saadi.diffusion.objective import epsilon_errors, error_weight
 from saadi.diffusion.presets import LATENT_CHANNELS
 from saadi.errors import BadInput
 
@@ -54,6 +55,22 @@ def drawn(
 
 def apart(a: NDArray[np.int64], b: NDArray[np.int64]) -> int:
     return int(np.abs(a - b).max())
+
+
+def test_errors_are_numbers_where_no_signal_is_left() -> None:
+    """Zero terminal SNR (Lin et al., arXiv:2305.08891): v's error has to come back out of the noise's."""
+    made = build_tiny()
+    made.scheduler = DDIMScheduler(rescale_betas_zero_snr=True, prediction_type="v_prediction")
+    assert made.scheduler.alphas_cumprod[-1] == 0
+    x0, noise = torch.randn(2, 1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    last = torch.tensor([999])
+    error = epsilon_errors(made.schedule, 0 * x0, x0, noise, last) * error_weight(made.schedule, last, "v")
+    assert float(error) == pytest.approx(float(x0.square().sum()), rel=1e-2)  # there v is the image's negative
+
+
+@pytest.mark.parametrize(("side", "most"), [(32, 64), (64, 64), (128, 16), (512, 1), (1024, 1)])
+def test_the_larger_images_are_the_fewer_go_through_the_autoencoder_at_once(side: int, most: int) -> None:
+    assert _at_once(side) == most
 
 
 @pytest.mark.parametrize(("solver", "guidance"), [("dpm++", 3.0), ("ddim", 1.0)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -118,3 +119,14 @@ def test_it_takes_no_more_unet_passes() -> None:
     plain, calls[0] = calls[0], 0
     _drawn(generator, 1)
     assert calls[0] == plain
+
+
+def test_in_half_precision_a_sure_critic_still_leads() -> None:
+    """Where its surprise is small, so is the slope: below what half precision holds, if it were not scaled up."""
+    generator, half = small_generator(), small_generator().to(torch.device("cpu"), torch.float16)
+    latents = torch.randn(COUNT, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    sure = replace(_member(), temperature=0.25)
+    moved, likewise = (
+        towards(one, [sure], torch.full((COUNT,), 1), 0.2)(latents, 0.5, slice(0, COUNT)) for one in (generator, half)
+    )
+    assert torch.nn.functional.cosine_similarity(moved.flatten(1), likewise.flatten(1)).min() > 0.99

@@ -226,6 +226,11 @@ def test_no_memory_for_a_single_row_is_bad_input() -> None:
         fit({"net": (tight := Rows(most=0)).net}, tight, Recipe(steps=2, lr=0.1), shares=Shares(3), what="here")
 
 
+def test_no_memory_for_what_has_no_smaller_pieces_says_what_to_lower() -> None:
+    with pytest.raises(BadInput, match="here: no memory for a batch; lower its `batch`"):
+        fit({"net": (tight := Rows(most=0)).net}, tight, Recipe(steps=2, lr=0.1), what="here")
+
+
 def test_a_loss_scale_that_overflows_is_halved_and_nothing_is_lost() -> None:
     """The gradient at scale 2^127 is infinite in float32; the step is done again, not left out."""
     recipe = Recipe(steps=3, lr=0.1)

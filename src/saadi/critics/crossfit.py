@@ -35,10 +35,12 @@ def deal_folds(shown: NDArray[np.bool_], groups: NDArray[np.str_], folds: int, s
     best: dict[str, int] = {}
     fewest = np.inf
     for _ in range(_DEALS):
-        load = np.zeros((folds, classes))
+        load, held = np.zeros((folds, classes)), np.zeros(folds)
         dealt: dict[str, int] = {}
         for g in order:
-            fold = int(np.argmin(((load + shares[g]) ** 2).sum(1) - (load**2).sum(1) + 1e-3 * load.sum(1)))
+            cost = ((load + shares[g]) ** 2).sum(1) - (load**2).sum(1) + 1e-3 * load.sum(1)
+            fold = int(np.argmin(cost + 1e-9 * held))  # groups without any class, too, fill empty folds first
+            held[fold] += 1
             load[fold] += shares[g]
             dealt[names[g]] = fold
         unseen = int((load.max(0) > 1 - 1e-9).sum())  # classes that lie in one fold

@@ -64,11 +64,14 @@ class Critic:
 
     def groups_of(self, seen: NDArray[np.float64], conditions: Sequence[Condition]) -> NDArray[np.str_]:
         """The group [M] that a critic of each of some images must not have seen: of one that is painted into a training
-        frame, the frame's; else of the training image that it, or its mirror image, is nearest to, by its features
-        `seen` [M, D]."""
-        rows = nearest_mirrored(seen, self.features, self.mirrored).key
-        painted = [row if one.frame is None else one.frame for row, one in zip(rows, conditions, strict=True)]
-        return self.train.groups[np.array(painted, np.int64)]
+        frame, the frame's, or, where the object starts from a donor's pixels, the donor's; of one that starts from a
+        training image, that one's; else of the training image that it, or its mirror image, is nearest to, by its
+        features `seen` [M, D]."""
+        nearest = nearest_mirrored(seen, self.features, self.mirrored).key
+        edits = self.config.sampling.strength < 1
+        named = [one.start if one.frame is None else one.donor if edits else one.frame for one in conditions]
+        rows = [near if row is None else row for near, row in zip(nearest, named, strict=True)]
+        return self.train.groups[np.array(rows, np.int64)]
 
     def verdicts(
         self,
@@ -149,8 +152,13 @@ def _open(path: Path, task: Downstream, config: ClassifierConfig, classes: int, 
     return restore(task, config, load_file(path), classes, temperature, device)
 
 
+def _piece(samples: Sequence[Sample]) -> str:
+    """The name of what is kept of some samples that are judged together: the last piece of a pool may have grown."""
+    return f"{samples[0].id}-{len(samples)}"
+
+
 def judge(context: Context, out: Path, *, samples: list[dict[str, Any]]) -> None:
-    """A job: the scores of some samples, as `dataclasses.asdict` has them, and their features, named by the first."""
+    """A job: the scores of some samples, as `dataclasses.asdict` has them, and their features, named by `_piece`."""
     critic = context.keep(
         "critic", None, lambda: read_critic(context.root / "critic", context.config, data_of(context))
     )
@@ -160,8 +168,8 @@ def judge(context: Context, out: Path, *, samples: list[dict[str, Any]]) -> None
     conditions, seen = [sample.condition for sample in wanted], critic.embedder.embed(images)
     groups = critic.groups_of(seen, conditions)
     judged = critic.verdicts(images, conditions, maps, groups, [sample.id for sample in wanted])
-    write_records(out / f"{wanted[0].id}.jsonl", judged)
-    save_array(out / f"{wanted[0].id}.npy", seen)
+    write_records(out / f"{_piece(wanted)}.jsonl", judged)
+    save_array(out / f"{_piece(wanted)}.npy", seen)
 
 
 def forget_scores(run: Run, folder: Path) -> None:
@@ -177,14 +185,14 @@ def scored(run: Run, critic: Critic, samples: Sequence[Sample], folder: Path) ->
     work = folder / WORK
     work.mkdir(exist_ok=True)
     chunks = [samples[start : start + AT_ONCE] for start in range(0, len(samples), AT_ONCE)]
-    missing = [chunk for chunk in chunks if not (work / f"{chunk[0].id}.npy").exists()]
+    missing = [chunk for chunk in chunks if not (work / f"{_piece(chunk)}.npy").exists()]
     for fetch in [run.crew.job(judge, samples=[asdict(sample) for sample in chunk]) for chunk in missing]:
         fetch(work)
     of = {one.sample: one for path in sorted(work.glob("*.jsonl")) for one in read_records(path, Score)}
     judged, weights = [of[sample.id] for sample in samples], run.config.preferences.penalties
     if not weights:
         return judged
-    seen = np.concatenate([np.load(work / f"{chunk[0].id}.npy", allow_pickle=False) for chunk in chunks])
+    seen = np.concatenate([np.load(work / f"{_piece(chunk)}.npy", allow_pickle=False) for chunk in chunks])
     conditions = [sample.condition for sample in samples]
     views = TrainingViews(critic.features, critic.mirrored, critic.train)
     return penalised(judged, views.around(seen, conditions), weights, [condition.id for condition in conditions])

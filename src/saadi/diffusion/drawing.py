@@ -20,7 +20,14 @@ from saadi.diffusion.objective import Clean
 from saadi.training import evaluating
 
 ENCODE_BATCH = 64
-"""Images that the autoencoder is given at once: fixed, as the last bit depends on it."""
+"""Images that the autoencoder is given at once, at most: fixed, as the last bit depends on it."""
+PIXELS = 2**18
+"""Of these images: 64 of the tiny foundation's, one of Stable Diffusion's, for which its first block takes 400 MB."""
+
+
+def _at_once(side: int) -> int:
+    """How many images of a side are given at once."""
+    return max(1, min(ENCODE_BATCH, PIXELS // side**2))
 
 
 def encode_images(generator: Generator, images: NDArray[np.uint8], blank: NDArray[np.bool_] | None = None) -> Tensor:
@@ -28,8 +35,9 @@ def encode_images(generator: Generator, images: NDArray[np.uint8], blank: NDArra
     scale = generator.vae.config.scaling_factor
     out = []
     with evaluating(generator.vae):
-        for start in range(0, len(images), ENCODE_BATCH):
-            part = slice(start, start + ENCODE_BATCH)
+        few = _at_once(images.shape[1])
+        for start in range(0, len(images), few):
+            part = slice(start, start + few)
             pixels = torch.from_numpy(np.array(images[part])).permute(0, 3, 1, 2)
             signed = pixels.to(generator.device).float() / 127.5 - 1
             if blank is not None:
@@ -46,7 +54,7 @@ def decode_latents(generator: Generator, latents: Tensor) -> NDArray[np.uint8]:
     with evaluating(generator.vae):
         parts = [
             generator.vae.decode((part / scale).to(generator.vae.dtype)).sample
-            for part in torch.split(latents, ENCODE_BATCH)
+            for part in torch.split(latents, _at_once(latents.shape[-1] * generator.cell))
         ]
     pixels = torch.cat(parts).float().clamp(-1, 1).permute(0, 2, 3, 1).cpu().numpy()
     return ((pixels + 1) * 127.5 + 0.5).astype(np.uint8)

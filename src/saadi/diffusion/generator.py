@@ -55,8 +55,10 @@ class Generator:
 
     @property
     def schedule(self) -> Schedule:
-        """The forward process."""
-        return Schedule(self.scheduler.alphas_cumprod.float(), self.scheduler.config.prediction_type)
+        """The forward process. Where no signal is left at its end, an error of the noise could not be told as one of v:
+        a trace is kept, as diffusers' solvers do."""
+        signal = self.scheduler.alphas_cumprod.float().clamp_min(2.0**-24)
+        return Schedule(signal, self.scheduler.config.prediction_type)
 
     @property
     def inpaints(self) -> bool:

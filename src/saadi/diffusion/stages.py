@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from diffusers import __version__
 
 from saadi.config import RunConfig
 from saadi.configfile import HUB
@@ -49,7 +50,8 @@ def open_start(config: RunConfig, labels: Sequence[str]) -> Generator:
     if config.compute.checkpointing:
         generator.unet.enable_gradient_checkpointing()
     # The stock pipeline draws at the size the UNet's configuration says: the run's, whatever the model was made for.
-    generator.unet.register_to_config(sample_size=config.data.size // generator.cell)
+    # Of a configuration that an old diffusers wrote, such as 1.5's, it would take no size below 64.
+    generator.unet.register_to_config(sample_size=config.data.size // generator.cell, _diffusers_version=__version__)
     if config.base.model != "tiny":
         return generator
     if config.base.from_scratch:

@@ -66,7 +66,7 @@ def judge_images(
 
 def _keep_shown(folder: Path, samples: Sequence[Sample], seen: Sequence[NDArray[np.uint8]]) -> None:
     """Keep what the judge sees of the samples that the page shows."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)  # of a run that was stopped here
     maps = {sample.id: ids for sample, ids in zip(samples, seen, strict=True)}
     for own in by_label(samples).values():
         for k in spread(len(own)):
