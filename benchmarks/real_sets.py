@@ -142,7 +142,7 @@ def main() -> None:
     units = [read_json(path) for path in sorted(arguments.study.glob("*-*.json"))]
     told = report(study, units)
     if not told["sets"]:
-        parser.error(f"{arguments.study}: no finished fold of this study.yaml; say --sets")
+        parser.error(f"{arguments.study}: no finished fold of this study.yaml; say --sets; move older files away")
     table = Table(
         "set", "gain, points", "mean (95 %)", "rare classes", "least of groups", "least of classes", "p (Holm)"
     )

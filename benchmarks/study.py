@@ -209,7 +209,7 @@ def main() -> None:
     units = [read_json(path) for path in sorted(arguments.study.glob("seed-*.json"))]
     units = [unit for unit in units if unit["study"] == digest(study)]
     if not units:
-        parser.error(f"{arguments.study}: no finished seed of this study.yaml; say --seeds")
+        parser.error(f"{arguments.study}: no finished seed of this study.yaml; say --seeds; move older files away")
     told = report(study, units)
     table = Table("endpoint, points", "mean", "95 %", "worst seed", "worst class", "p (Holm)")
     for name, entry in (told["endpoints"] | told["further"]).items():
