@@ -81,7 +81,7 @@ def lessons_of(
     found = [Lesson(f"real, {100 * share:g} %", real.take(stratified(real.targets, share, rng))) for share in SHARES]
     found += [Lesson(f"real, {name}", images) for name, images in more.items()]
     found.append(Lesson("real again, under the critic's labels", real, Labelled(real.images, own.argmax(1))))
-    found.append(Lesson("unaligned", real, of(first)))
+    found.append(Lesson("unaligned, as they come", real, of(first)))
     found.append(Lesson("unaligned, under the critic's labels", real, of(first, pool.critic.argmax(1))))
     found.append(Lesson("unaligned, under the judge's labels", real, of(first, pool.judge.argmax(1))))
     for purity in PURITIES:  # of the judge's right and wrong ones, at random
