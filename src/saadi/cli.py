@@ -139,9 +139,13 @@ def check(config: ConfigFile, assignments: Assignments = None, as_json: AsJson =
     """Look at a config's data before anything runs: counts, unreadable images, duplicates, leaks between splits."""
     from saadi.configfile import load_config
     from saadi.data.audit import audit, render_audit
+    from saadi.preflight import too_few
 
     loaded = load_config(config, tuple(assignments or ()))
     found = audit(loaded.data, loaded.seed, loaded.task)
+    if found.groups:
+        train, val = ([group.get(split, 0) for group in found.groups.values()] for split in ("train", "val"))
+        found.errors.extend(too_few(loaded, sum(map(bool, train)), sum(val), len(found.classes)))
     typer.echo(json.dumps(found.to_json(), indent=1) if as_json else render_audit(found))
     if found.errors:
         raise typer.Exit(2)

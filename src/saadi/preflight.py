@@ -29,6 +29,7 @@ from saadi.preferences import CRITERIA, taken_for
 from saadi.records import Frame, LabelSpace
 from saadi.runtime import device_of
 from saadi.tracking import check_trackers
+from saadi.workers import crew_size
 
 PREDICTIONS = ("epsilon", "v_prediction")
 
@@ -61,8 +62,10 @@ def preflight(config: RunConfig, folder: Path) -> None:
     if (folder / "base" / MANIFEST).is_file():
         return
     space, frames, _ = list_frames(config.data, config.seed, config.task)
-    _check_folds(config, frames)
-    _check_enough(config, frames, len(space.asked))
+    held = [frame.split for frame in frames]
+    groups = {frame.group for frame in frames if frame.split == "train"}
+    for problem in too_few(config, len(groups), held.count("val"), len(space.asked)):
+        raise BadInput(problem)
     _check_base(config, space, frames)
     _check_place(folder, disk_bytes(config, len(frames), len(space.asked)))
 
@@ -132,6 +135,9 @@ def _check_preferences(config: RunConfig) -> None:
     if CRITERIA[name].task != config.task:
         fitting = ", ".join(sorted(key for key, one in CRITERIA.items() if one.task == config.task))
         raise BadInput(f"preferences.criterion: {name} is for {CRITERIA[name].task}; for {config.task}: {fitting}")
+    home = CRITERIA[name].values.__module__
+    if crew_size(config) and not home.startswith("saadi."):
+        raise BadInput(f"preferences.criterion: {name}: worker processes do not import {home}; set threads: 1")
 
 
 def _check_gradients(config: RunConfig) -> None:
@@ -174,20 +180,16 @@ def _known_things(config: RunConfig, space: LabelSpace) -> None:
             raise BadInput(f"layouts.things: unknown class {name!r}; one of {', '.join(space.asked)}")
 
 
-def _check_folds(config: RunConfig, frames: list[Frame]) -> None:
-    groups = {frame.group for frame in frames if frame.split == "train"}
-    if config.critic.folds > len(groups):
-        raise BadInput(f"critic.folds: {config.critic.folds} folds of {len(groups)} training groups; set it lower")
-
-
-def _check_enough(config: RunConfig, frames: list[Frame], classes: int) -> None:
-    """Images enough to be compared by their nearest neighbours."""
-    least = NEIGHBOURS + 1
-    val = sum(frame.split == "val" for frame in frames)
+def too_few(config: RunConfig, groups: int, val: int, classes: int) -> list[str]:
+    """Why a run with these settings wants more training groups, images in val or synthetic images, one line each."""
+    least, problems = NEIGHBOURS + 1, list[str]()
+    if config.critic.folds > groups:
+        problems.append(f"critic.folds: {config.critic.folds} folds of {groups} training groups; set it lower")
     if val < least:
-        raise BadInput(f"data: {val} images in val; {least} or more are needed to compare synthetic images with")
+        problems.append(f"data: {val} images in val; {least} or more are needed to compare synthetic images with")
     if classes * -(-config.evaluation.synthetic // classes) < least:
-        raise BadInput(f"evaluation.synthetic: {config.evaluation.synthetic}; {least} or more are needed")
+        problems.append(f"evaluation.synthetic: {config.evaluation.synthetic}; {least} or more are needed")
+    return problems
 
 
 def _check_place(folder: Path, need: int) -> None:

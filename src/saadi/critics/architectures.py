@@ -143,7 +143,8 @@ def _from_factory(name: str) -> Architecture:
         factory = getattr(importlib.import_module(module_name), function_name)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise BadInput(
-            f"model {name}: cannot be imported ({error}); expected package.module:factory on the Python path"
+            f"model {name}: cannot be imported ({error}); expected package.module:factory on the Python path, "
+            "such as PYTHONPATH=. has of this folder"
         ) from None
 
     def build(classes: int) -> nn.Module:
