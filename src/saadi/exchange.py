@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from saadi.errors import BadInput
+from saadi.files import digest
+from saadi.manifests import MANIFEST, read_manifest
 from saadi.records import Pair, Sample, Score, read_json, read_records, write_atomic
 
 Use = Literal["add", "replace"]
@@ -45,11 +47,24 @@ def imported_path(folder: Path, round_: int) -> Path:
 
 
 def read_imported(folder: Path, round_: int) -> Imported | None:
-    """The pairs imported into a round of the run in `folder`, if any were."""
-    values = read_json(imported_path(folder, round_))
+    """The pairs imported into a round of the run in `folder`, if any were. Raises `BadInput` where the round's images
+    are no longer those that were compared: their names are the same."""
+    path = imported_path(folder, round_)
+    values = read_json(path)
     if not values:
         return None
+    if values.get("of", now := _images(folder, round_)) != now:
+        raise BadInput(
+            f"{path}: is about images that are gone: those of round {round_} were drawn anew; delete it, or export, judge "
+            "and import the new ones"
+        )
     return Imported(values["use"], tuple(Pair(**pair) for pair in values["pairs"]))
+
+
+def _images(folder: Path, round_: int) -> str:
+    """What a round's candidates are, to the pixel."""
+    name = f"round-{round_}/samples"
+    return digest(read_manifest(folder / name / MANIFEST, name)["outputs"])
 
 
 def _rounds(folder: Path) -> list[int]:
@@ -118,10 +133,11 @@ def _pair(where: str, row: dict[str, str], samples: dict[str, Sample]) -> Pair:
 
 
 def import_pairs(folder: Path, table: Path, use: Use) -> dict[int, int]:
-    """Bring pairs from a CSV into a run; returns how many by round. They count when the round's pairs are made anew.
+    """Bring pairs from a CSV into a round of a run; returns how many, by round. They count when the round's pairs are
+    made anew, upon which the images of later rounds are drawn anew, too.
 
-    Raises `BadInput` for a table that is not one, for samples that the run has not, for a pair of two conditions, and
-    for one that is there twice or both ways.
+    Raises `BadInput` for a table that is not one, for samples that the run has not, for a pair of two conditions, for
+    one that is there twice or both ways, for pairs of several rounds, and where a later round has imported ones.
     """
     known = {
         round_: {one.id: one for one in read_records(folder / f"round-{round_}/samples/samples.jsonl", Sample)}
@@ -140,13 +156,19 @@ def import_pairs(folder: Path, table: Path, use: Use) -> dict[int, int]:
         others.append(pair)
     if not found:
         raise BadInput(f"{table}: holds no pair")
-    for round_, pairs in found.items():
-        _keep(folder, round_, use, pairs)
-    return {round_: len(pairs) for round_, pairs in sorted(found.items())}
+    first, *others = sorted(found)
+    anew = f"images of later rounds are drawn anew once round {first} has other pairs"
+    if others:
+        raise BadInput(f"{table}: has pairs of rounds {first} and {others[0]}, but {anew}; import one round at a time")
+    for later in (round_ for round_ in known if round_ > first):
+        if (path := imported_path(folder, later)).exists():
+            raise BadInput(f"{path}: has pairs of round {later}, but {anew}; delete it first")
+    _keep(folder, first, use, found[first])
+    return {first: len(found[first])}
 
 
 def _keep(folder: Path, round_: int, use: Use, pairs: Sequence[Pair]) -> None:
     path = imported_path(folder, round_)
     path.parent.mkdir(exist_ok=True)
-    values: dict[str, Any] = {"use": use, "pairs": [asdict(pair) for pair in pairs]}
+    values: dict[str, Any] = {"use": use, "of": _images(folder, round_), "pairs": [asdict(pair) for pair in pairs]}
     write_atomic(path, json.dumps(values, indent=1) + "\n")

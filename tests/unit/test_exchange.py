@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from saadi.errors import BadInput
 from saadi.exchange import Imported, export_pairs, import_pairs, plain_cell, read_imported, safe_cell
+from saadi.manifests import MANIFEST
 from saadi.records import Condition, Pair, Sample, Score, write_records
 
 HEADER = "round,label,winner,loser\n"
@@ -22,19 +23,32 @@ HEADER = "round,label,winner,loser\n"
 def run(tmp_path: Path) -> Path:
     """A run's folder with two samples each of two classes in round 1, one of them named like a formula."""
     folder = tmp_path / "run"
-    for part in ("samples", "scores", "pairs"):
-        (folder / "round-1" / part).mkdir(parents=True)
+    (folder / "config.yaml").parent.mkdir()
     (folder / "config.yaml").touch()
+    add_round(folder, 1)
+    return folder
+
+
+def add_round(folder: Path, k: int) -> None:
+    place = folder / f"round-{k}"
+    for part in ("samples", "scores", "pairs"):
+        (place / part).mkdir(parents=True)
     samples = [
-        Sample(f"r1-{k}-{i}", Condition.of(label), 1, i, f"round-1/samples/{k}-{i}.png")
-        for k, label in enumerate(("hook", "=1+1"))
+        Sample(f"r{k}-{c}-{i}", Condition.of(label), k, i, f"round-{k}/samples/{c}-{i}.png")
+        for c, label in enumerate(("hook", "=1+1"))
         for i in range(2)
     ]
-    write_records(folder / "round-1/samples/samples.jsonl", samples)
-    write_records(folder / "round-1/scores/scores.jsonl", [Score(s.id, "c", -float(s.seed), True, {}) for s in samples])
-    pairs = [Pair("r1-0-0", "r1-0-1", "hook", 1.0), Pair("r1-1-0", "r1-1-1", "=1+1", 1.0)]
-    write_records(folder / "round-1/pairs/pairs.jsonl", pairs)
-    return folder
+    write_records(place / "samples/samples.jsonl", samples)
+    drawn(folder, k, "some images")
+    write_records(place / "scores/scores.jsonl", [Score(s.id, "c", -float(s.seed), True, {}) for s in samples])
+    pairs = [Pair(f"r{k}-0-0", f"r{k}-0-1", "hook", 1.0), Pair(f"r{k}-1-0", f"r{k}-1-1", "=1+1", 1.0)]
+    write_records(place / "pairs/pairs.jsonl", pairs)
+
+
+def drawn(folder: Path, k: int, what: str) -> None:
+    """A stage's manifest: what was drawn in a round."""
+    manifest = {"key": {"inputs": {}}, "outputs": {"0-0.png": what}}
+    (folder / f"round-{k}/samples" / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
 
 
 def test_what_was_exported_can_be_imported(run: Path, tmp_path: Path) -> None:
@@ -82,6 +96,30 @@ def test_the_command_wants_one_file_and_says_what_to_do_next(run: Path, tmp_path
     told = saadi("pairs", run, "--import", out).out
     assert "2 pairs for round 1" in told
     assert "--redo round-1/pairs" in told
+
+
+def test_pairs_are_about_the_images_that_were_compared(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pairs.csv"
+    export_pairs(run, out)
+    import_pairs(run, out, "add")
+    drawn(run, 1, "others of the same names")
+    with pytest.raises(BadInput, match=r"round-1\.json: is about images that are gone"):
+        read_imported(run, 1)
+
+
+def test_one_round_is_imported_at_a_time_and_voids_later_ones(run: Path, tmp_path: Path) -> None:
+    add_round(run, 2)
+    both, first, second = (tmp_path / name for name in ("both.csv", "first.csv", "second.csv"))
+    export_pairs(run, both)
+    header, *rows = both.read_text(encoding="utf-8").splitlines(keepends=True)
+    for path, k in ((first, "1"), (second, "2")):
+        path.write_text(header + "".join(row for row in rows if row.startswith(k)), encoding="utf-8")
+    with pytest.raises(BadInput, match=r"rounds 1 and 2, .* one round at a time"):
+        import_pairs(run, both, "add")
+    assert not (run / "imported").exists()
+    assert import_pairs(run, second, "add") == {2: 2}
+    with pytest.raises(BadInput, match=r"round-2\.json: has pairs of round 2, .* delete it first"):
+        import_pairs(run, first, "add")
 
 
 @given(st.text())
