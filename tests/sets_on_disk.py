@@ -159,11 +159,12 @@ def cataract_1k(root: Path, cases: Iterable[int] = (5301, 5302, 5315, 5329)) -> 
 
 
 def lapgyn4(root: Path, images: int = 12) -> None:
-    """Folders of classes in four parts."""
+    """Folders of classes in four parts; files of the first three are named after operation, video and frame."""
     for part, names in stills.LAPGYN4_CLASSES.items():
         for name in names:
             for place in range(images):
-                frame(root / f"LapGyn4_v1.2/{part}/{name}/p{place % 6}_{place}.jpg")
+                case = f"p{place % 6}_{place}" if part == "Instrument_Count" else f"c_{place % 6}_v_3_f_{place}"
+                frame(root / f"LapGyn4_v1.2/{part}/{name}/{case}.jpg")
 
 
 def hyperkvasir(root: Path, images: int = 10) -> None:

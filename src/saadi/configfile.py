@@ -5,15 +5,18 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from saadi.config import RunConfig
+from saadi.config import ClassifierConfig, RunConfig
 from saadi.errors import BadInput
+
+AnyPart = TypeVar("AnyPart", bound=BaseModel)
 
 HUB = "hub:"
 """What `base.model` begins with where a name on the Hugging Face hub follows."""
@@ -78,7 +81,7 @@ def set_value(values: dict[str, Any], assignment: str) -> None:
 
 
 def load_config(path: Path, assignments: tuple[str, ...] = ()) -> RunConfig:
-    """Read a YAML file. Relative paths (`data.path`, a folder as `base.model`) are meant from the file's folder. Raises
+    """Read a YAML file. Relative paths (`data.path`, a folder as a model) are meant from the file's folder. Raises
     `BadInput`."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Once) or {}
@@ -100,7 +103,21 @@ def load_config(path: Path, assignments: tuple[str, ...] = ()) -> RunConfig:
         data = data.model_copy(update={"path": _resolved(path, "data.path", data.path)})
     if base.model != "tiny" and not base.model.startswith(HUB) and not Path(base.model).is_absolute():
         base = base.model_copy(update={"model": str(_resolved(path, "base.model", Path(base.model)))})
-    return config.model_copy(update={"data": data, "base": base})
+    critic, evaluation = _with_folders(path, config.critic), _with_folders(path, config.evaluation)
+    return config.model_copy(update={"data": data, "base": base, "critic": critic, "evaluation": evaluation})
+
+
+def _with_folders(source: Path, part: AnyPart) -> AnyPart:
+    """The section with its downstream models' folders, names with a slash, as absolute paths: from the folder of the
+    file `source`, or else from where the command was called."""
+    found = {}
+    for name, recipe in part:
+        for place in (source.parent, Path()):
+            if isinstance(recipe, ClassifierConfig) and "/" in recipe.model and name not in found:
+                with suppress(OSError):  # a name that is too long, say: `architecture` tells
+                    if (folder := place / recipe.model).is_dir():
+                        found[name] = recipe.model_copy(update={"model": str(folder.resolve())})
+    return part.model_copy(update=found)
 
 
 def _resolved(source: Path, setting: str, path: Path) -> Path:

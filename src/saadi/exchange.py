@@ -54,10 +54,8 @@ def read_imported(folder: Path, round_: int) -> Imported | None:
     if not values:
         return None
     if values.get("of", now := _images(folder, round_)) != now:
-        raise BadInput(
-            f"{path}: is about images that are gone: those of round {round_} were drawn anew; delete it, or export, judge "
-            "and import the new ones"
-        )
+        why = f"is about images that are gone: those of round {round_} were drawn anew"
+        raise BadInput(f"{path}: {why}; delete it, or export, judge and import the new ones")
     return Imported(values["use"], tuple(Pair(**pair) for pair in values["pairs"]))
 
 
@@ -156,10 +154,10 @@ def import_pairs(folder: Path, table: Path, use: Use) -> dict[int, int]:
         others.append(pair)
     if not found:
         raise BadInput(f"{table}: holds no pair")
-    first, *others = sorted(found)
+    first, *rest = sorted(found)
     anew = f"images of later rounds are drawn anew once round {first} has other pairs"
-    if others:
-        raise BadInput(f"{table}: has pairs of rounds {first} and {others[0]}, but {anew}; import one round at a time")
+    if rest:
+        raise BadInput(f"{table}: has pairs of rounds {first} and {rest[0]}, but {anew}; import one round at a time")
     for later in (round_ for round_ in known if round_ > first):
         if (path := imported_path(folder, later)).exists():
             raise BadInput(f"{path}: has pairs of round {later}, but {anew}; delete it first")

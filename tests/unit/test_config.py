@@ -160,3 +160,18 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         load_config(tmp_path / "latin.yaml")
     with pytest.raises(BadInput, match="not valid YAML at line 3"):
         _load(tmp_path / "c.yaml", "a: 1\nb: [\n")
+
+
+def test_a_folder_as_a_downstream_model_is_meant_from_the_file_or_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("configs", "backbones/imagenet", "elsewhere/nets/mine"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    text = "critic: {classifier: {model: ../backbones/imagenet}}\nevaluation: {strong: {model: nets/mine}}"
+    config = _load(tmp_path / "configs/c.yaml", text)
+    assert config.critic.classifier.model == str(tmp_path / "backbones/imagenet")
+    assert config.evaluation.strong is not None
+    assert config.evaluation.strong.model == str(tmp_path / "elsewhere/nets/mine")
+    assert config.critic.judge == RunConfig().critic.judge
+    assert config.evaluation.classifier == RunConfig().evaluation.classifier

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from saadi.data.audit import Audit, audit, nearest, normalise, render_audit
+from saadi.data.images import file_digest, identity
 from saadi.data.load import load_dataset
 from saadi.errors import BadInput
 from saadi.imageconfig import DataConfig, PhantomConfig
@@ -207,3 +209,15 @@ def test_a_real_set() -> None:
     data = load_dataset(config, 0, TASK)
     assert data.counts() == {"type1": 521, "type2": 281, "type3": 450, "type5": 114}
     assert 40 < data.images.mean() < 200
+
+
+def test_images_of_one_colour_are_nobodys_copies(tmp_path: Path) -> None:
+    """CholecT50's frames out of the body are black in every video."""
+    for name, colour in (("black", "black"), ("another", "black"), ("noise", None)):
+        image = Image.effect_noise((8, 8), 60).convert("RGB") if colour is None else Image.new("RGB", (8, 8), colour)
+        image.save(tmp_path / f"{name}.png")
+    shutil.copy(tmp_path / "noise.png", tmp_path / "copy.png")
+    paths = [tmp_path / f"{name}.png" for name in ("black", "another", "noise", "copy")]
+    black, another, noise, copy = (identity(path, Image.open(path)) for path in paths)
+    assert black != another
+    assert copy == noise == file_digest(paths[2])

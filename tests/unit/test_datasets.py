@@ -185,14 +185,17 @@ def test_classes_left_out(built: Callable[[str], Path]) -> None:
 
 
 def test_a_seeded_split_is_by_group_and_said(built: Callable[[str], Path]) -> None:
-    config = _config("lapgyn4/surgical-actions", built("lapgyn4"), groups=r"(p\d)_")
+    config = _config("lapgyn4/surgical-actions", built("lapgyn4"))
     scan = scan_source(config, 1, "classification")
-    assert {frame.group for frame in scan.frames} == {f"p{one}" for one in range(6)}
+    assert {frame.group for frame in scan.frames} == {f"c_{one}" for one in range(6)}  # operations
+    assert not any("each image is a group" in note for note in scan.notes)
     assert any("by seed 1" in note for note in scan.notes)
     assert scan == scan_source(config, 1, "classification")
     assert scan_source(config, 2, "classification").frames != scan.frames
-    alone = scan_source(_config("lapgyn4", built("lapgyn4")), 1, "classification")
+    alone = scan_source(_config("lapgyn4/instrument-count", built("lapgyn4")), 1, "classification")
     assert any("each image is a group" in note for note in alone.notes)
+    config = _config("lapgyn4/instrument-count", built("lapgyn4"), groups=r"(p\d)_")
+    assert {frame.group for frame in scan_source(config, 1, "classification").frames} == {f"p{one}" for one in range(6)}
     _refused(_config("cadis", built("cadis"), groups="(.)"), "segmentation", "data.groups", "leave the setting out")
 
 
@@ -245,13 +248,14 @@ def test_check_names_videos_that_other_sets_hold(
 ) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(f"task: {task}\ndata: {{source: set, set: {name}, path: {built(name)}, size: 64}}\n")
-    told = saadi("check", config, "--json")
-    assert told.code == 0, told.err
-    assert [line for line in json.loads(told.out)["warnings"] if line.startswith("videos ")] == lines
+    found = json.loads(saadi("check", config, "--json").out)
+    assert [line for line in found["warnings"] if line.startswith("videos ")] == lines
+    assert all("images in val" in error or "folds" in error for error in found["errors"])  # a miniature has few
 
 
 def test_training_videos_that_are_held_out_elsewhere_are_named() -> None:
     lines = leak_warnings("cholec80", [Frame("a", (), f"video{number:02d}", "train") for number in (1, 12, 17, 41)])
+    assert lines.pop().startswith("some images of LapGyn4's instrument-count are of Cholec80")
     assert lines == [
         "videos 12, 17 of train are usually val or test in CholecSeg8k (cholecseg8k): what is trained here must not be "
         "tested on them there",
@@ -259,6 +263,9 @@ def test_training_videos_that_are_held_out_elsewhere_are_named() -> None:
         "on them there",
     ]
     assert leak_warnings("cadis", [Frame("a", (), "Video12", "test")]) == []
+    for one, other in (("kvasir-seg", "hyperkvasir"), ("hyperkvasir", "kvasir-seg")):
+        (line,) = leak_warnings(one, [])
+        assert f"({other})" in line
 
 
 def test_shared_videos_are_those_that_both_hold() -> None:

@@ -15,7 +15,7 @@ from saadi.data.images import cut
 from saadi.data.load import scan_source
 from saadi.data.masks import open_mask
 from saadi.data.sets.catalogue import find_view
-from saadi.data.sets.openers import grey, rgb
+from saadi.data.sets.openers import bright, grey, rgb
 from saadi.errors import BadInput
 from saadi.imageconfig import DataConfig
 from saadi.records import IGNORE, Task
@@ -217,3 +217,30 @@ def test_kvasir_seg_thresholds_jpeg_masks_and_keeps_to_the_lists(tmp_path: Path)
     assert len(_scan("kvasir-seg", tmp_path)) == 19
     (tmp_path / "val.txt").unlink()
     _refused("kvasir-seg", tmp_path, "segmentation", "expected val.txt", "DebeshJha")
+
+
+def test_a_binary_mask_of_one_bit_is_read(tmp_path: Path) -> None:
+    square = np.zeros((8, 8), bool)
+    square[2:5, 3:6] = True
+    for mode in ("1", "L", "RGB"):
+        Image.fromarray(square).convert(mode).save(tmp_path / "mask.png")
+        np.testing.assert_array_equal(bright(tmp_path / "mask.png")[..., 0], square)
+
+
+def test_endovis18s_masks_are_corrected_where_the_corrections_are(tmp_path: Path) -> None:
+    nested = tmp_path / "miccai_challenge_2018_release_1"  # its archive unpacked into a folder of its name
+    disk.endovis18(nested, (1, 2, 3, 4))
+    disk.frame(tmp_path / "__MACOSX/miccai_challenge_2018_release_1/seq_9/left_frames/frame000.png")
+    config = DataConfig.model_validate({"source": "set", "set": "endovis18/scene", "path": tmp_path})
+
+    def masks() -> tuple[dict[str, str], str]:
+        scan = scan_source(config, 0, "segmentation")
+        return {Path(str(one.file)).parts[-3]: str(one.mask) for one in scan.accept()[1]}, " ".join(scan.notes)
+
+    before, notes = masks()
+    assert sorted(before) == ["seq_1", "seq_2", "seq_3", "seq_4"]
+    assert "0 of the challenge's 7 corrected masks" in notes
+    disk.frame(tmp_path / "repairs/seq_1_frame001.png")
+    after, notes = masks()
+    assert after == before | {"seq_1": "repairs/seq_1_frame001.png"}
+    assert "1 of the challenge's 7" in notes

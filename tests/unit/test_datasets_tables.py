@@ -149,7 +149,6 @@ UNVERIFIED = {
     "endovis18": ("licence and source",),
     "cadis": ("licence and source", "task 2"),
     "cataract-1k": ("folds", "titles"),
-    "lapgyn4": ("file names",),
     "hyperkvasir": ("header",),
     "kvasir-seg": ("lists",),
 }

@@ -75,6 +75,7 @@ def test_only_the_fetching_process_reaches_the_network(hub: Path, monkeypatch: p
         fetch("owner/name")
     ((command, named),) = asked
     assert command[-len(WANTED) - 1 :] == ["owner/name", *WANTED]
+    assert "-P" in command[: command.index("-c")]  # no module of the folder it is called in is run
     assert named["env"]["HF_HUB_OFFLINE"] == "0"
     snapshot = _fetched(hub)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0, stderr=""))

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from saadi.critics.networks import SmallCNN, SmallUNet
 from saadi.errors import BadInput
+from saadi.files import file_digest
 from saadi.foundation import backbone_path, foundation_folder
 
 
@@ -60,19 +61,26 @@ class Library:
     head: Callable[[nn.Module], tuple[nn.Module, ...]]
 
 
+FILES = ("config.json", "model.safetensors")
+"""What a checkpoint's folder has to hold."""
+_OTHERS = ("checkpoint", "pretrained", "cache_dir")
+"""Arguments that would have a library open other files than the checkpoint's, which may be pickles."""
+
+
 def _smp() -> Any:
     """segmentation-models-pytorch, imported when it is asked for."""
     return importlib.import_module("segmentation_models_pytorch")
 
 
 def _make_timm(config: Mapping[str, Any], classes: int) -> nn.Module:
-    arguments = {**config.get("model_args", {}), "num_classes": classes}
+    arguments = {key: value for key, value in config.get("model_args", {}).items() if not key.startswith(_OTHERS)}
+    arguments["num_classes"] = classes
     model: nn.Module = timm.create_model(config["architecture"], pretrained=False, **arguments)
     return model
 
 
 def _make_smp(config: Mapping[str, Any], classes: int) -> nn.Module:
-    arguments = {key: value for key, value in config.items() if not key.startswith("_")}
+    arguments = {key: value for key, value in config.items() if not key.startswith(("_", *_OTHERS))}
     # No weights from elsewhere, logits and nothing beside them.
     arguments |= {"encoder_weights": None, "classes": classes, "activation": None, "aux_params": None}
     model: nn.Module = getattr(_smp(), config["_model_class"])(**arguments)
@@ -103,7 +111,7 @@ SMP = Library(
 
 
 def _from_checkpoint(folder: Path, library: Library) -> Architecture:
-    config_path, weights_path = folder / "config.json", folder / "model.safetensors"
+    config_path, weights_path = (folder / name for name in FILES)
     if not config_path.is_file() or not weights_path.is_file():
         raise BadInput(
             f"model {folder}: expected {library.name}'s config.json and model.safetensors "
@@ -196,6 +204,11 @@ def penultimate(net: nn.Module, x: Tensor) -> Tensor:
         kind = type(net).__name__
         raise BadInput(f"{kind} does not tell what its last layer sees; give it embed(images), features [N, D]")
     return made
+
+
+def contents(model: str) -> list[str]:
+    """What a model's folder holds, for a stage's key: digests of its files; nothing for what is no folder."""
+    return [file_digest(Path(model) / name) for name in FILES] if Path(model).is_dir() else []
 
 
 Build = Callable[[int], nn.Module]

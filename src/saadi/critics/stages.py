@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from saadi.config import RunConfig
+from saadi.critics.architectures import contents
 from saadi.critics.crossfit import deal_folds, fit_member
 from saadi.critics.downstream import Labelled, train_network
 from saadi.critics.judging import (
@@ -99,6 +100,7 @@ def fit_critics(run: Run, data: Dataset) -> Critic:
 
     eyes = file_digest(backbone_path(foundation_folder()))  # they say which member judges a sample
     settings = [config.critic.model_dump(mode="json"), config.seed, config.threads, plenty, eyes]
+    settings += [*contents(config.critic.classifier.model), *contents(config.critic.judge.model)]
     folder = run.stage("critic", make, settings=settings, inputs=["data"], together=True)
     return read_critic(folder, config, data)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from saadi.data.audit_masks import MaskFacts, mask_facts, mask_warnings, pixel_shares
-from saadi.data.images import cut, file_digest, open_rgb, summarise
+from saadi.data.images import cut, identity, open_rgb, summarise
 from saadi.data.load import WORKERS, data_folder, list_frames, scan_source
 from saadi.data.rules import class_warnings, duplicates, training_problems
 from saadi.data.sets.leaks import leak_warnings
@@ -56,7 +56,7 @@ class Audit:
 
 @dataclass(frozen=True)
 class _Facts:
-    """One readable file: SHA-256 of its bytes, width over height, grey thumbnail [THUMB * THUMB], conversion note."""
+    """One readable file: what its copies share, width over height, grey thumbnail [THUMB * THUMB], conversion note."""
 
     digest: str
     aspect: float
@@ -67,7 +67,7 @@ class _Facts:
 def _facts(path: Path, image: Image.Image, note: str | None) -> _Facts:
     # The whole image, not its square: black bars of equal crops would make different images alike.
     grey = image.convert("L").resize((THUMB, THUMB), Image.Resampling.BOX)
-    return _Facts(file_digest(path), image.width / image.height, np.asarray(grey, np.float32).ravel(), note)
+    return _Facts(identity(path, image), image.width / image.height, np.asarray(grey, np.float32).ravel(), note)
 
 
 def normalise(thumbs: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -99,6 +99,13 @@ def open_checked(path: Path, read: Callable[[Image.Image], T]) -> T:
         raise BadInput(f"{path}: damaged or unreadable image ({' '.join(str(error).split())}); {_FIX}") from None
 
 
+def identity(path: Path, image: Image.Image) -> str:
+    """What a file's copies share: the SHA-256 of its bytes. An image of one colour shows nothing and is nobody's copy:
+    of that its path."""
+    pixels = np.asarray(image)
+    return str(path) if (pixels == pixels[0, 0]).all() else file_digest(path)
+
+
 def open_rgb(path: Path) -> tuple[Image.Image, str | None]:
     """Read a whole file as 8-bit RGB, upright as its EXIF says; of a file of many pages, the first.
 

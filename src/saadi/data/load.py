@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from saadi.data import Dataset
 from saadi.data.folders import scan_folders
-from saadi.data.images import cut, file_digest, open_rgb, summarise, to_square
+from saadi.data.images import cut, identity, open_rgb, summarise, to_square
 from saadi.data.masks import read_mask, shown
 from saadi.data.phantom import LEAST, make_phantom, phantom_frames, phantom_space
 from saadi.data.rules import duplicates, group_problems, training_problems
@@ -154,7 +154,7 @@ def load_dataset(
         mask = None
         if table:
             mask = read_mask(folder / str(frame.mask), table, config.size, config.square, (path, image))
-        return np.asarray(to_square(image, config.size, config.square)), mask, note, file_digest(path)
+        return np.asarray(to_square(image, config.size, config.square)), mask, note, identity(path, image)
 
     with ThreadPoolExecutor(WORKERS) as pool:
         for index, (image, mask, note, digest) in enumerate(pool.map(read, list(frames))):

@@ -39,9 +39,8 @@ def fetch(name: str) -> Path:
     In a process of its own: in this one the network is off.
     """
     environment = {**os.environ, "HF_HUB_OFFLINE": "0"}
-    done = subprocess.run(
-        [sys.executable, "-c", _FETCH, name, *WANTED], env=environment, stderr=subprocess.PIPE, text=True, check=False
-    )
+    command = [sys.executable, "-P", "-c", _FETCH, name, *WANTED]  # -P: of no module that lies in this folder
+    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise BadInput(f"{name}: cannot be fetched: {last:.300}")

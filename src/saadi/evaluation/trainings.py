@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from saadi.config import ClassifierConfig, RunConfig
+from saadi.critics.architectures import contents
 from saadi.critics.downstream import Labelled, Network, restore, train_network
 from saadi.critics.judging import save_network
 from saadi.critics.tasks import TASKS
@@ -93,7 +94,8 @@ def train_arms(run: Run, jobs: Sequence[tuple[Arm, float, int]]) -> None:
     todo: list[tuple[str, Fetch | None, list[Any], list[str]]] = []
     for arm, share, seed in jobs:
         stage = stage_of(arm.name, share, seed)
-        settings = [_recipe(run.config, arm.recipe).model_dump(mode="json"), share, seed, run.config.seed]
+        recipe = _recipe(run.config, arm.recipe)
+        settings = [recipe.model_dump(mode="json"), share, seed, run.config.seed, *contents(recipe.model)]
         inputs = ["data", *arm.inputs]
         fetch = None
         if not run.is_done(stage, settings=settings, inputs=inputs):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from saadi.data.classes import ClassTable
-from saadi.data.sets.declare import BACKGROUND, SurgicalSet, View, table_of
-from saadi.data.sets.finders import Paired
-from saadi.data.sets.openers import HALF, Pixels, bright, layered, rgb
+from saadi.data.sets.declare import BACKGROUND, Found, SurgicalSet, View, table_of
+from saadi.data.sets.finders import Paired, globbed
+from saadi.data.sets.openers import Pixels, bright, layered, light, rgb
 from saadi.errors import BadInput
 from saadi.records import IGNORE
 
@@ -33,7 +34,7 @@ def _organ(path: Path, pixels: Pixels) -> Pixels:
     organ = path.stem.partition("_")[2]
     if organ not in ORGANS:
         raise BadInput(f"{path}: no organ of this set is called {organ!r:.40}; expected {', '.join(ORGANS)}")
-    return ((pixels > HALF) * (ORGANS.index(organ) + 1)).astype(np.uint8)
+    return (light(pixels) * (ORGANS.index(organ) + 1)).astype(np.uint8)
 
 
 def _single(organ: str) -> View:
@@ -77,7 +78,7 @@ DSAD = SurgicalSet(
     held={"test": (2, 7, 11, 13, 14, 18, 20, 32), "val": (3, 21, 26)},
     licence="CC BY 4.0",
     citation="Carstens et al., The Dresden Surgical Anatomy Dataset, Scientific Data 2023",
-    url="https://huggingface.co/datasets/nct-tso/dsad",
+    url="https://doi.org/10.6084/m9.figshare.21702600 (the mirror on Hugging Face has another form)",
     unverified=("the seven organs of multilabel",),
 )
 
@@ -164,6 +165,8 @@ SCENE: dict[int, str | None] = {
         (12, 255, 141): "ultrasound probe",
     }.items()
 }
+REPAIRS = 7
+"""Masks that the challenge has corrected since: frames 042, 043, 044 and 073 of seq_1, 135, 137 and 138 of seq_4."""
 INSTRUMENT = ("instrument shaft", "instrument clasper", "instrument wrist")
 
 
@@ -171,15 +174,26 @@ def _scene(values: dict[int, str | None]) -> ClassTable:
     return table_of("EndoVis18", values, rgb, colours=True)
 
 
-_endovis18 = partial(
-    View,
-    tasks=("segmentation", "presence"),
-    find=Paired(
-        "miccai_challenge_*/seq_*/left_frames/*.png",
-        r"(?P<release>[^/]+)/(?P<group>seq_\d+)/left_frames/(?P<frame>[^/]+)\.png",
-        r"\g<release>/\g<group>/labels/\g<frame>.png",
-    ),
+_ENDOVIS18 = Paired(
+    "**/miccai_challenge_*/seq_*/left_frames/*.png",  # each archive unpacked in place, or in a folder of its name
+    r"(?P<release>(?:(?!__MACOSX)[^/]+/)*miccai_challenge_[^/]+)/(?P<group>seq_\d+)/left_frames/(?P<frame>[^/.]+)\.png",
+    r"\g<release>/\g<group>/labels/\g<frame>.png",
 )
+
+
+def _mended(root: Path) -> tuple[list[Found], list[str]]:
+    """The frames, with the challenge's corrections of seven masks of the first release, `repairs/seq_N_frameFFF.png`,
+    where they are there."""
+    found, notes = _ENDOVIS18(root)
+    repairs = {Path(file).stem: file for file in globbed(root, "**/repairs/seq_*.png") if "__MACOSX" not in file}
+    made = [replace(one, mask=repairs.get(f"{one.group}_{Path(one.file).stem}", one.mask)) for one in found]
+    count = sum(one.mask in repairs.values() for one in made)
+    if found and count < REPAIRS:
+        notes = [*notes, f"{count} of the challenge's {REPAIRS} corrected masks (repairs.zip) are there and used"]
+    return made, notes
+
+
+_endovis18 = partial(View, tasks=("segmentation", "presence"), find=_mended)
 
 ENDOVIS18 = SurgicalSet(
     name="endovis18",

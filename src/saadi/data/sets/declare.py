@@ -58,7 +58,8 @@ class SurgicalSet:
     video or patient; `unverified`: what was not seen on disk or in a paper. `window`: what is used of each image.
 
     `videos`: the numbers of its videos where other sets number the same ones alike, as those after Cholec80 do, and
-    `usual`: those of them that models are usually trained on.
+    `usual`: those of them that models are usually trained on. `shares`: by another set's name, what is known of images
+    in common that have no number.
     """
 
     name: str
@@ -76,6 +77,7 @@ class SurgicalSet:
     window: Window | None = None
     videos: frozenset[int] = frozenset()
     usual: frozenset[int] = frozenset()
+    shares: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def expected(self) -> str:

@@ -51,17 +51,20 @@ class Paired:
 
 
 class ClassFolders:
-    """Images in a folder for each class, at any depth below `inside`. Every image is a group of its own."""
+    """Images in a folder for each class, at any depth below `inside`. Every image is a group of its own, unless its
+    name matches `case`, whose first group is then the patient or video."""
 
-    def __init__(self, inside: str, names: Sequence[str]) -> None:
-        self.inside, self.names = inside, tuple(names)
+    def __init__(self, inside: str, names: Sequence[str], case: str = "$^") -> None:
+        self.inside, self.names, self.case = inside, tuple(names), re.compile(case)
 
     def __call__(self, root: Path) -> tuple[list[Found], list[str]]:
         images = [file for file in globbed(root, f"{self.inside}**/*") if Path(file).suffix.lower() in SUFFIXES]
         classes = {file: Path(file).parent.name for file in images}
         if strange := sorted({name for name in classes.values() if name not in self.names}):
             raise BadInput(f"unknown class folder {strange[0]!r:.60}, expected {', '.join(self.names)}")
-        return [Found(file, file, (name,)) for file, name in classes.items()], []
+        cases = {file: self.case.match(Path(file).name) for file in images}
+        groups = {file: match[1] if match else file for file, match in cases.items()}
+        return [Found(file, groups[file], (name,)) for file, name in classes.items()], []
 
 
 def read_lines(path: Path) -> list[str]:

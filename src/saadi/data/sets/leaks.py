@@ -37,6 +37,10 @@ def leak_warnings(name: str, frames: Sequence[Frame]) -> list[str]:
     for other in SETS.values():
         if other is chosen:
             continue
+        if why := chosen.shares.get(other.name) or other.shares.get(chosen.name):
+            lines.append(
+                f"{why}: use no model or weights from {other.title} ({other.name}), and do not test them there"
+            )
         held_there = {video for numbers in other.held.values() for video in numbers}
         for split, videos in shared_videos(chosen, groups, other).items():
             if split == "train":

@@ -37,6 +37,11 @@ def _plain(path: Path) -> Pixels:
     return open_checked(path, read)
 
 
+def light(pixels: Pixels) -> Pixels:
+    """1 where a binary mask's pixels [H, W] are bright, else 0; pixels of one bit are 0 and 1."""
+    return (pixels > (HALF if pixels.max(initial=0) > 1 else 0)).astype(np.uint8)
+
+
 def grey(path: Path) -> Pixels:
     """Values of a grey mask, whatever it is stored as: grey, palette, or RGB of three equal channels."""
     pixels = _plain(path)
@@ -56,9 +61,9 @@ def rgb(path: Path) -> Pixels:
 
 
 def bright(path: Path) -> Pixels:
-    """1 where a binary mask is bright, else 0: also of JPEG, which blurs its edges."""
+    """1 where a binary mask is bright, else 0: also of JPEG, which blurs its edges, and of one bit a pixel."""
     pixels = _plain(path)
-    return ((pixels if pixels.ndim == 2 else pixels.max(-1)) > HALF).astype(np.uint8)[..., None]
+    return light(pixels if pixels.ndim == 2 else pixels.max(-1))[..., None]
 
 
 def layers(pattern: Path) -> list[Path]:

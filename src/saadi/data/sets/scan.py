@@ -170,7 +170,7 @@ def scan_set(config: DataConfig, folder: Path, seed: int, task: Task) -> Scan:
         splits, said = _split(chosen, found, names, seed)
     except BadInput as error:
         return Scan(problems=(f"{folder}: {error}; {source}",))
-    if not chosen.patients and not config.groups:
+    if not chosen.patients and not config.groups and any(one.group == one.file for one in found):
         said.append("no patient is given: each image is a group, so a patient may be in two splits")
     before = root.relative_to(folder)
     frames = tuple(

@@ -23,21 +23,27 @@ LAPGYN4_CLASSES = {
     "Instrument_Count": ("0", "1", "2", "3"),
 }  # fmt: skip
 
+CASE = r"(c_\d+)_v_\d+_f_\d+"
+"""How LapGyn4's readme.txt says that files are named, except those of Instrument_Count: an operation's number first."""
+
 LAPGYN4 = SurgicalSet(
     name="lapgyn4",
     title="LapGyn4 v1.2",
     layout=f"{', '.join(LAPGYN4_CLASSES)}, each <class>/*.jpg",
     views=tuple(
-        View(folder.lower().replace("_", "-"), ("classification",), ClassFolders(f"{folder}/", names), names=names)
+        View(
+            folder.lower().replace("_", "-"), ("classification",), ClassFolders(f"{folder}/", names, CASE), names=names
+        )
         for folder, names in LAPGYN4_CLASSES.items()
     ),
-    split="none is published, and no file says its patient: 60/20/20 by the seed, by data.groups or else by image",
+    split="none is published: 60/20/20 by the seed, by operation; of instrument-count, whose files do not name it, by "
+    "data.groups or else by image",
     licence="CC BY-NC 4.0",
     citation="Leibetseder et al., LapGyn4: a dataset for 4 automatic content analysis problems, MMSys 2018",
     url="http://ftp.itec.aau.at/datasets/LapGyn4",
     inner="LapGyn4_v1.2",
     patients=False,
-    unverified=("what file names say",),
+    shares={"cholec80": "some images of LapGyn4's instrument-count are of Cholec80, and no file says which"},
 )
 
 KVASIR_CLASSES = (
@@ -88,6 +94,8 @@ def _hyperkvasir(root: Path) -> tuple[list[Found], list[str]]:
     return found, left_out(len(images) - len(found), found, f"{path.name} does not list them")
 
 
+POLYPS = "HyperKvasir's polyps and Kvasir-SEG's come of one collection, and very likely hold the same images"
+
 HYPERKVASIR = SurgicalSet(
     name="hyperkvasir",
     title="HyperKvasir labelled images",
@@ -99,6 +107,7 @@ HYPERKVASIR = SurgicalSet(
     url="https://datasets.simula.no/hyper-kvasir and https://github.com/simula/hyper-kvasir",
     inner="labeled-images",
     patients=False,
+    shares={"kvasir-seg": POLYPS},
     unverified=("the split files' header", "their spelling of ulcerative-colitis-grade: with and without `grade`"),
 )
 
@@ -143,6 +152,7 @@ KVASIR_SEG = SurgicalSet(
     "https://github.com/DebeshJha/2020-MediaEval-Medico-polyp-segmentation",
     inner="Kvasir-SEG",
     patients=False,
+    shares={"hyperkvasir": POLYPS},
     unverified=("where the lists lie: they are looked for in the folder and beside it",),
 )
 
