@@ -40,7 +40,10 @@ SHARED = (
 """What a variant has of the recipe's run; it takes it only if it would have made the same."""
 REAL = ("real", "real-augmented", "real-randaugment", "real-mixup", "real-cutmix")
 """Ways of training on real images alone that have seen nothing of the generator's world."""
-FURTHER = (("unled", "unaligned"), ("feedback", "rejection"), ("real-pretrained", "real"))
+FURTHER = (
+    *(("unled", "unaligned"), ("feedback", "rejection"), ("unpicked", "rejection")),
+    *(("real-pretrained", "real"), ("chosen", "real-pretrained")),
+)
 """What is told beside the endpoints, without correction: nobody asked for it beforehand."""
 LOOKS = ("judge_agreement", "memorised", "kid")
 LETTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -151,6 +154,12 @@ def looks(units: Sequence[Mapping[str, Any]], more: str, than: str) -> dict[str,
     return found
 
 
+def given_away(units: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """How often the model's error tells a training image from another, before alignment and after it, and the rise."""
+    areas = {name: np.array([unit["membership"][name]["auc"] for unit in units]) for name in ("base", "aligned")}
+    return {name: _told(values) for name, values in (areas | {"rise": areas["aligned"] - areas["base"]}).items()}
+
+
 def _told(values: NDArray[np.float64]) -> dict[str, Any]:
     """What is said of N seeds' differences: mean, each, the worst, and the t-interval of two or more."""
     entry: dict[str, Any] = {"mean": float(values.mean()), "by_seed": values.tolist(), "least": float(values.min())}
@@ -179,7 +188,7 @@ def report(study: Mapping[str, Any], units: Sequence[Mapping[str, Any]]) -> dict
     for name, p in holm(p_values).items():
         found["endpoints"][name]["p_holm"] = p
     for more, than in FURTHER:
-        if {more, than} <= {*units[0]["arms"]}:
+        if {more, than} <= {"chosen", *units[0]["arms"]}:
             endpoint = {"more": more, "than": than}
             told = _told(compared(units, endpoint)) | {"least_class": least_class(units, endpoint)}
             found["further"][f"{more} - {than}"] = told
@@ -188,6 +197,7 @@ def report(study: Mapping[str, Any], units: Sequence[Mapping[str, Any]]) -> dict
         found["arms"][arm] = {"mean": float(levels.mean()), "by_seed": levels.tolist()}
     for one in ("chosen", *({"unled"} & {*units[0]["arms"]})):
         found["images"][f"{one} - unaligned"] = looks(units, one, "unaligned")
+    found["membership"] = given_away(units)
     return found
 
 
@@ -224,7 +234,10 @@ def main() -> None:
         for name, entry in measures.items():
             levels = (f"{100 * one:.1f}" for one in entry["levels"])
             images.add_row(f"{name}: {pair}", *levels, f"{100 * entry['mean']:+.1f}", _interval(entry))
-    Console(width=120).print(table, arms, images, f"{told['n']} pipeline seeds")
+    members = Table("the model's error tells a training image from another, %", "mean", "95 %")
+    for name, entry in told["membership"].items():
+        members.add_row(name, f"{100 * entry['mean']:.1f}", _interval(entry))
+    Console(width=120).print(table, arms, images, members, f"{told['n']} pipeline seeds")
     write_atomic(arguments.study / "table.json", json.dumps(told, indent=1) + "\n")
     save(draw, told, arguments.study / "figure.svg")
 

@@ -44,7 +44,7 @@ def test_a_dry_run_refuses_what_the_run_would(saadi: Command, tiny: Path, tmp_pa
         saadi("run", tiny, "--out", tmp_path / "run", "--dry-run", "--set", setting).refused(word)
 
 
-def test_the_plans_disk_is_about_what_a_run_fills(finished: Finished, saadi: Command, tmp_path: Path) -> None:
+def test_the_plans_disk_holds_a_run(finished: Finished, saadi: Command, tmp_path: Path) -> None:
     plan = json.loads(saadi("run", finished.config, "--out", tmp_path / "run", "--dry-run", "--json").out)
     filled = sum(path.stat().st_size for path in finished.folder.rglob("*") if path.is_file())
     assert filled < plan["disk"] < 20 * filled

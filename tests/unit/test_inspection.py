@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from saadi import inspection
+from saadi.config import RunConfig
 from saadi.configfile import dump_config, parse_config
 from saadi.data.stages import read_data
 from saadi.diffusion.painting import Painter
@@ -62,6 +64,26 @@ def measured(run: Path, threshold: float) -> None:
 def never(*_: Any, **__: Any) -> Any:
     """In place of what a refused command must not do."""
     raise AssertionError("drawn before it was refused")
+
+
+def test_the_aligned_model_is_led_and_the_unaligned_is_not(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[str, list[str]]] = []
+    painter = Painter.open(run, CONFIG, [])
+
+    def opens(kind: str) -> Callable[..., Painter]:
+        def open_(root: Path, config: RunConfig, adapters: list[str]) -> Painter:
+            opened.append((kind, list(adapters)))
+            return painter
+
+        return open_
+
+    monkeypatch.setattr(Painter, "open", opens("plain"))
+    monkeypatch.setattr(inspection, "open_led", opens("led"))
+    for round_ in (0, 1):
+        sample_run(run, "hook", tmp_path / f"out-{round_}", 1, round_, 0, True)
+    assert opened == [("plain", []), ("led", ["round-1/adapter"])]
 
 
 def test_near_copies_are_held_back_and_replaced(run: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from saadi.critics.leading import towards
 from saadi.critics.tasks import TASKS, map_loss
 from saadi.diffusion.drawing import decode_latents, draw
 from saadi.diffusion.generator import Generator, encode_prompts
+from saadi.preferences import log_softmax
 from saadi.records import IGNORE
 
 COUNT = 4
@@ -38,11 +39,12 @@ def _member() -> Network:
     return Network(TASKS["classification"], Brightness(), MADE)
 
 
-def _drawn(generator: Generator, label: int | None, strength: float = 0.5) -> NDArray[np.uint8]:
+def _drawn(generator: Generator, label: int | list[int] | None, strength: float = 0.5) -> NDArray[np.uint8]:
     told, blank = encode_prompts(generator, ["a hook", ""])[:, None]
     led = None
     if label is not None:
-        led = towards(generator, [_member(), _member()], torch.full((COUNT,), label), strength)
+        wanted = torch.tensor(label).expand(COUNT)
+        led = towards(generator, [_member(), _member()], wanted, strength)
     images = draw(generator, told.expand(COUNT, -1, -1), blank, range(COUNT), STEPS, feedback=led)
     return np.stack(list(images)).astype(float)
 
@@ -56,7 +58,9 @@ def test_images_are_led_to_what_the_critic_takes_for_their_class() -> None:
 def test_no_strength_leads_nowhere_and_an_image_is_led_by_itself() -> None:
     generator = small_generator()
     assert np.array_equal(_drawn(generator, 1, 0.0), _drawn(generator, None))
-    assert np.array_equal(_drawn(generator, 1), _drawn(generator, 1))
+    beside = _drawn(generator, [1, 0, 0, 1])  # others in its batch, to other ends
+    assert np.abs(beside[[0, 3]] - _drawn(generator, 1)[[0, 3]]).max() <= 1
+    assert np.abs(beside[[1, 2]] - _drawn(generator, 1)[[1, 2]]).max() > 1
 
 
 def test_a_step_has_the_length_it_is_told_whatever_the_gradients() -> None:
@@ -65,8 +69,11 @@ def test_a_step_has_the_length_it_is_told_whatever_the_gradients() -> None:
     led = towards(generator, [_member()], torch.tensor([0, 1, 0, 1]), 0.2)
     moved = led(latents, 0.5, slice(0, COUNT))
     assert torch.allclose(moved.square().mean((1, 2, 3)).sqrt(), torch.full((COUNT,), 0.1), atol=1e-6)
-    # Down the gradient: a small step lowers the loss of each image on its class
     assert torch.allclose(led(latents[2:], 0.5, slice(2, COUNT)), moved[2:], atol=1e-5)
+    # Down the gradient: a small step lowers the loss of each image on its class
+    logits = [_member().logits(decode_latents(generator, clean)) for clean in (latents, latents + moved)]
+    before, after = (-log_softmax(one)[np.arange(COUNT), [0, 1, 0, 1]] for one in logits)
+    assert (after < before).all()
 
 
 class Pixels(nn.Module):

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
+import yaml
 from conftest import Command
 
 from saadi.config import RunConfig
-from saadi.configfile import demo_config, load_config
+from saadi.configfile import demo_config, load_config, parse_config
 from saadi.reference import settings_reference
 
 ROOT = Path(__file__).parents[2]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 
 def test_the_settings_page_is_up_to_date() -> None:
@@ -26,10 +29,25 @@ def test_the_commands_page_is_up_to_date(saadi: Command) -> None:
     assert page == saadi("commands").out, "run: saadi commands > docs/commands.md"
 
 
+def _anchors(page: str) -> set[str]:
+    """What links may name on a page: its headings, as GitHub has them."""
+    headings = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_every_link_between_pages_leads_somewhere() -> None:
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+    for path in PAGES:
+        page = path.read_text(encoding="utf-8")
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page):
+            place = path.parent / target if target else path
+            assert place.exists(), f"{path.name}: {target}"
+            assert not anchor or anchor in _anchors(place.read_text(encoding="utf-8")), f"{path.name}: #{anchor}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_every_piece_of_a_configuration_can_be_used(path: Path) -> None:
+    for piece in re.findall(r"^ *```yaml\n(.*?)```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        parse_config(yaml.safe_load(dedent(piece)), path.name)
 
 
 def test_every_default_on_the_page_is_the_configurations() -> None:
@@ -50,9 +68,3 @@ def test_every_shipped_config_is_valid(path: Path) -> None:
 def test_the_demo_is_two_rounds_of_the_phantom() -> None:
     config = demo_config(7)
     assert (config.data.source, config.rounds, config.seed) == ("phantom", 2, 7)
-
-
-def test_links_between_the_pages_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from study import compared, level_of, report
 from study_figure import draw, save
 
+STUDIES = Path(__file__).parents[2] / "studies"
 TRUTH = "0000111122"
 STUDY: dict[str, Any] = {
     "endpoints": {
@@ -44,6 +48,7 @@ def _unit(of_real: int, of_round: int, *, spoilt_rare: bool = False) -> dict[str
             "unaligned": {"judge_agreement": 0.5, "memorised": 0.25, "kid": 0.5},
             "round-2": {"judge_agreement": 1 - of_real / 8, "memorised": 0.0, "kid": 0.75},
         },
+        "membership": {"base": {"auc": 0.5 + of_real / 16}, "aligned": {"auc": 0.75}},
     }  # fmt: skip
     return {**base, "variants": {"one-round": {**base, "predictions": {**predictions, "round-1": [_wrong(3)]}}}}
 
@@ -101,12 +106,33 @@ def test_the_picture_shows_every_arm_and_endpoint_and_is_the_same_twice(tmp_path
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
 
 
+def test_how_far_a_model_gives_its_training_images_away_is_told_by_seed() -> None:
+    told = report(STUDY, [_unit(4, 0), _unit(2, 0), _unit(0, 0)])["membership"]
+    assert told["base"]["by_seed"] == [0.75, 0.625, 0.5]
+    assert told["rise"]["by_seed"] == [0, 0.125, 0.25]
+    assert told["rise"]["mean"] == told["aligned"]["mean"] - told["base"]["mean"] == 0.125
+
+
+def test_the_page_of_studies_says_what_the_committed_files_say() -> None:
+    study = STUDIES / "phantom-classification"
+    asked = yaml.safe_load((study / "study.yaml").read_text(encoding="utf-8"))
+    told = report(asked, [json.loads(path.read_text(encoding="utf-8")) for path in sorted(study.glob("seed-*.json"))])
+    page = (STUDIES.parent / "docs/study.md").read_text(encoding="utf-8")
+    for entry in (*told["endpoints"].values(), *told["further"].values()):
+        mean, (low, high) = 100 * entry["mean"], (100 * bound for bound in entry["ci95"])
+        assert re.search(rf"{re.escape(f'{mean:+.1f}')}\*{{0,2}} \({low:.1f} to {high:.1f}\)", page), entry["mean"]
+    for arm, entry in told["arms"].items():
+        assert f"| `{arm}` | {100 * entry['mean']:.1f} |" in page
+
+
 def test_what_was_not_asked_beforehand_is_told_apart() -> None:
     units = [_unit(4, 0), _unit(2, 0), _unit(0, 0)]
     for unit in units:
         unit["arms"] = {**unit["arms"], "real-pretrained": {}}
         unit["predictions"] = {**unit["predictions"], "real-pretrained": [TRUTH] * 2}
     told = report(STUDY, units)
-    assert list(told["further"]) == ["real-pretrained - real"]  # the others are no arms of this study
+    # The others are no arms of this study
+    assert list(told["further"]) == ["real-pretrained - real", "chosen - real-pretrained"]
+    assert told["further"]["chosen - real-pretrained"]["mean"] == 0
     assert told["further"]["real-pretrained - real"]["mean"] == pytest.approx(1 / 6)
     assert "p_holm" not in told["further"]["real-pretrained - real"]
