@@ -43,9 +43,9 @@ def fold_of(number: int, wrong: int) -> Fold:
     missed = said.copy()
     missed[:, np.flatnonzero(labels == 0)[:wrong]] = 1
     scored = {"real": tally_recalls(labels, missed, 2), "unaligned": tally_recalls(labels, missed, 2)}
-    scored["round-1"] = tally_recalls(labels, said, 2)
+    scored["real-mixup"] = scored["round-1"] = tally_recalls(labels, said, 2)
     groups = np.repeat([f"p{number}", f"q{number}"], 5)
-    generated = {"real": 0, "unaligned": 4, "round-1": 8}
+    generated = {"real": 0, "real-mixup": 0, "unaligned": 4, "round-1": 8}
     return Fold(
         f"part-{number}", (f"p{number}", f"q{number}"), ("v",), groups, scored, "round-1",
         {arm: {"macro_f1": 0.5} for arm in scored}, generated,
@@ -53,7 +53,8 @@ def fold_of(number: int, wrong: int) -> Fold:
 
 
 def kept(fold: Fold, **changes: Any) -> dict[str, Any]:
-    unit = {"set": "mine", "entry": digest(ENTRY), **unit_of(fold, SPACE, COUNTS)}
+    val = {"round": "round-1", "val_balanced_accuracy": {"real": 0.5, "real-mixup": 0.6, "real-pretrained": 0.9}}
+    unit = {"set": "mine", "entry": digest(ENTRY), **unit_of(fold, SPACE, COUNTS), "val_choices": val}
     loaded: dict[str, Any] = json.loads(json.dumps(unit))
     return loaded | changes
 
@@ -92,8 +93,9 @@ def test_a_report_is_of_the_folds_of_this_study() -> None:
     assert own["gains"]["chosen - real"]["mean"] == pytest.approx((4 / 12) / 2)
     assert own["gains"]["chosen - real"]["least_group"] == ["q1", 0]
     assert own["gains"]["chosen - real"]["least_class"] == ["b", 0]
-    assert set(own["gains"]) == {"chosen - real", "chosen - unaligned"}
+    assert set(own["gains"]) == {"chosen - real", "chosen - unaligned", "chosen - strongest real"}
+    assert own["gains"]["chosen - strongest real"]["mean"] == 0  # mixup, which misses nothing either
     assert told["p_holm"] == {"mine": own["gains"]["chosen - real"]["p"]}
     (axes,) = draw_sets(told).axes
     names = [label.get_text() for label in axes.get_yticklabels()]
-    assert names == ["mine (2 folds): chosen - real", "mine (2 folds): chosen - unaligned"]
+    assert names == [f"mine (2 folds): {gain}" for gain in own["gains"]]
