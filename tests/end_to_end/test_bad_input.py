@@ -102,6 +102,15 @@ def test_bad_settings(assignment: str, saadi: Command, tiny: Path, tmp_path: Pat
     _refused(outcome, tmp_path / "run", *SETTINGS[assignment])
 
 
+@pytest.mark.parametrize("assignment", ["critic.folds=4", "data.phantom.val=5"])
+def test_check_says_what_run_refuses_of_counts(assignment: str, saadi: Command, tiny: Path, tmp_path: Path) -> None:
+    refused = saadi("run", tiny, "--out", tmp_path / "run", "--set", assignment)
+    checked = saadi("check", tiny, "--set", assignment)
+    assert (refused.code, checked.code) == (2, 2)
+    (error,) = [line for line in checked.out.splitlines() if line.startswith("error: ")]
+    assert error.removeprefix("error: ") in refused.err
+
+
 def _edit(folder: Path, old: str, new: str) -> None:
     path = folder / "labels.csv"
     text = path.read_text(encoding="utf-8")

@@ -8,11 +8,13 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from saadi.configfile import parse_config
+from saadi.configfile import demo_config, parse_config
 from saadi.errors import BadInput
+from saadi.preferences import CRITERIA, Criterion
 from saadi.preflight import preflight
 
 
@@ -78,3 +80,16 @@ def test_the_nearest_name_is_told(tmp_path: Path) -> None:
     match = r"^preferences.penalties: unknown 'ugly'; one of memorisation, out-of-support, similarity$"
     refuse(tmp_path, match, preferences={"penalties": {"ugly": 1}})
     refuse(tmp_path, r"unknown 'best-wurst'; did you mean best-worst\?$", preferences={"pairing": "best-wurst"})
+
+
+def test_a_criterion_of_ones_own_needs_a_run_without_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mine(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+        return logits[np.arange(len(labels)), labels]
+
+    monkeypatch.setitem(CRITERIA, "mine", Criterion("classification", mine))
+    config = demo_config(0, ("preferences.criterion=mine",))
+    monkeypatch.setattr("saadi.preflight.crew_size", lambda _: 0)
+    preflight(config, tmp_path / "run")
+    monkeypatch.setattr("saadi.preflight.crew_size", lambda _: 2)
+    with pytest.raises(BadInput, match=rf"mine: worker processes do not import {__name__}; set threads: 1"):
+        preflight(config, tmp_path / "run")
