@@ -98,9 +98,9 @@ def lessons_of(
     return found
 
 
-def picks_of(pool: Pool, real: Labelled, count: int) -> list[Lesson]:
-    """`count` images a class of led ones: as they come, the critic's best, and what a student is asked about of those
-    that it is surest of."""
+def picks_of(pool: Pool, real: Labelled, count: int, whose: str) -> list[Lesson]:
+    """`count` images a class of some, led or not: as they come, the critic's best, and what a student is asked about of
+    those that it is surest of."""
     chance, sure, known = numpy_rng("picks").random(len(pool.asked)), pool.sure(pool.critic), pool.sure(pool.student)
     all_, half = np.ones(len(sure), bool), np.zeros(len(sure), bool)
     half[by_class(pool.asked, int(SUREST * np.bincount(pool.asked).max()), -sure, all_)] = True
@@ -112,6 +112,6 @@ def picks_of(pool: Pool, real: Labelled, count: int) -> list[Lesson]:
         "of the critic's surest half, those a student knows least": (known, half),
     }
     return [
-        Lesson(f"led, {name}", real, pool.take(by_class(pool.asked, count, order, among)))
+        Lesson(f"{whose}, {name}", real, pool.take(by_class(pool.asked, count, order, among)))
         for name, (order, among) in ways.items()
     ]

@@ -116,7 +116,8 @@ def _gather(folder: Path, config: RunConfig) -> tuple[Dataset, list[Lesson]]:
         more[f"{times} times as many"] = Labelled(images.images, images.labels)
     own = _log_probabilities(critic, real.images, train.groups)
     count = config.evaluation.synthetic // len(data.space)
-    lessons = lessons_of(pool, real, own, more, count) + picks_of(led, real, count)
+    lessons = lessons_of(pool, real, own, more, count)
+    lessons += picks_of(led, real, count, "led") + picks_of(pool, real, count, "plain")
     for name, samples in sets.items():
         labels = np.array([data.space.id(sample.label) for sample in samples])
         lessons.append(Lesson(f"arm {name}", real, Labelled(read_images(folder, samples), labels)))

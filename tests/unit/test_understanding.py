@@ -68,17 +68,15 @@ def test_the_critics_order_is_kept(lessons: dict[str, Lesson]) -> None:
 
 def test_a_student_is_asked_about_what_the_critic_is_sure_of() -> None:
     pool = pool_of()
-    picks = {
-        one.name: rows_of(one) for one in picks_of(pool, Labelled(np.zeros((6, 2, 2, 3), np.uint8), np.arange(6)), 8)
-    }
+    real = Labelled(np.zeros((6, 2, 2, 3), np.uint8), np.arange(6))
+    picks = {one.name: rows_of(one) for one in picks_of(pool, real, 8, "plain")}
     sure, known = pool.sure(pool.critic), pool.sure(pool.student)
     for k in range(3):
         own = np.flatnonzero(pool.asked == k)
         half = set(own[np.argsort(-sure[own])][:20])
         for name, sign in (("best", -1), ("least", 1)):
-            rows = [
-                row for row in picks[f"led, of the critic's surest half, those a student knows {name}"] if row in own
-            ]
+            asked = picks[f"plain, of the critic's surest half, those a student knows {name}"]
+            rows = [row for row in asked if row in own]
             assert set(rows) <= half
             assert sorted(rows) == sorted(sorted(half, key=lambda row: sign * known[row])[:8])
 
