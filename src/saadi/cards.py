@@ -17,7 +17,7 @@ from saadi.errors import BadInput
 from saadi.records import read_json, write_atomic
 from saadi.report import results_table
 from saadi.report.headline import headline
-from saadi.report.wording import last_round
+from saadi.report.wording import last_round, number, span
 
 OURS = "apache-2.0"
 UNSTATED = "not stated"
@@ -66,6 +66,7 @@ def model_card(config: RunConfig, results: Mapping[str, Any]) -> str:
     rounds = int(str(last_round(results["arms"])).removeprefix("round-"))
     last = int(str(chosen).removeprefix("round-")) if chosen else rounds
     sentence, further = headline(results)
+    given_away = results["membership"].get("aligned") or results["membership"]["base"]
     inpaints = config.task == "segmentation"
     return _render(
         "model-card.md.j2",
@@ -74,6 +75,7 @@ def model_card(config: RunConfig, results: Mapping[str, Any]) -> str:
         counts=results.get("train_counts", {}),
         chosen=chosen,
         rounds=rounds,
+        given_away=f"{number(given_away['auc'])} % (95 % interval {span(given_away['ci95'])})",
         groups={split: len(names) for split, names in results["groups"].items()},
         sentence=sentence,
         further=further,

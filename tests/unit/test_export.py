@@ -74,7 +74,7 @@ def test_a_models_card_says_data_licences_results_and_use(tmp_path: Path) -> Non
     for words in (
         "CC BY-NC-SA 4.0", "9 real training images of 2 patients", "beta 0.25", "StableDiffusionPipeline",
         'pipe.set_adapters(["round-1", "round-2"])', "Not for clinical use", "round-2 is the round trained last",
-        "licence: CC BY-NC-SA 4.0",
+        "licence: CC BY-NC-SA 4.0", "smaller on the training image in 62.0 % (95 % interval 56.0 to 68.0) of the cases",
     ):  # fmt: skip
         assert words in card
     assert EVIL in card  # a class's name as it is: this is no HTML
