@@ -108,16 +108,20 @@ def load_config(path: Path, assignments: tuple[str, ...] = ()) -> RunConfig:
 
 
 def _with_folders(source: Path, part: AnyPart) -> AnyPart:
-    """The section with its downstream models' folders, names with a slash, as absolute paths: from the folder of the
-    file `source`, or else from where the command was called."""
-    found = {}
-    for name, recipe in part:
-        for place in (source.parent, Path()):
-            if isinstance(recipe, ClassifierConfig) and "/" in recipe.model and name not in found:
-                with suppress(OSError):  # a name that is too long, say: `architecture` tells
-                    if (folder := place / recipe.model).is_dir():
-                        found[name] = recipe.model_copy(update={"model": str(folder.resolve())})
+    """The section with its downstream models' folders as they are meant in the file `source`."""
+    recipes = {name: one for name, one in part if isinstance(one, ClassifierConfig)}
+    found = {name: one.model_copy(update={"model": _folder(source, one.model)}) for name, one in recipes.items()}
     return part.model_copy(update=found)
+
+
+def _folder(source: Path, model: str) -> str:
+    """A folder, a name with a slash, as an absolute path: from that of the file `source`, or else from where the
+    command was called. Other names as they are."""
+    for place in (source.parent, Path()) if "/" in model else ():
+        with suppress(OSError):  # a name that is too long, say: `architecture` tells
+            if (place / model).is_dir():
+                return str((place / model).resolve())
+    return model
 
 
 def _resolved(source: Path, setting: str, path: Path) -> Path:
