@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from saadi.config import PreferenceConfig
 from saadi.errors import BadInput
@@ -161,11 +164,38 @@ def make_pairs(
     return PAIRINGS[config.pairing](Judged(samples, {one.sample: one for one in scores}, margin, budget, seed))
 
 
-Item = TypeVar("Item")
+def ends(pair: Pair) -> tuple[str, str]:
+    """The ids of a pair's two samples."""
+    return pair.winner, pair.loser
 
 
-def hold_out(items: Sequence[Item], share: float, *keys: int | str) -> tuple[list[Item], list[Item]]:
-    """Split items at random into (kept, held out); at least one is held out where there are two or more."""
-    count = min(len(items) - 1, max(1, round(share * len(items)))) if len(items) > 1 and share > 0 else 0
-    chosen = set(numpy_rng(*keys).permutation(len(items))[:count].tolist())
-    return [x for i, x in enumerate(items) if i not in chosen], [x for i, x in enumerate(items) if i in chosen]
+def joined(own: Sequence[Pair], imported: Sequence[Pair]) -> list[Pair]:
+    """The critic's own pairs and imported ones, before which every own one gives way that shares an image with them:
+    it might say the contrary."""
+    taken = {one for pair in imported for one in ends(pair)}
+    return [*(pair for pair in own if taken.isdisjoint(ends(pair))), *imported]
+
+
+def bundles(pairs: Sequence[Pair]) -> list[list[Pair]]:
+    """Pairs that share an image, directly or through others, together, in the order of the first of each. Those made
+    here share none; imported ones may."""
+    names = {name: row for row, name in enumerate(dict.fromkeys(one for pair in pairs for one in ends(pair)))}
+    edges = np.array([[names[one] for one in ends(pair)] for pair in pairs], np.int64).reshape(-1, 2)
+    links = coo_array((np.ones(len(edges)), edges.T), shape=(len(names), len(names)))
+    found: dict[int, list[Pair]] = {}
+    for pair, part in zip(pairs, connected_components(links, directed=False)[1][edges[:, 0]], strict=True):
+        found.setdefault(int(part), []).append(pair)
+    return list(found.values())
+
+
+def hold_out(pairs: Sequence[Pair], share: float, *keys: int | str) -> tuple[list[Pair], list[Pair]]:
+    """Split pairs at random into (kept, held out), which share no image; at least one is held out where there are two
+    or more. Where all hang together nothing could be held out: then, and only then, they are dealt one by one."""
+    whole = bundles(pairs)
+    parts = whole if len(whole) > 1 else [[pair] for pair in pairs]
+    count = min(len(parts) - 1, max(1, round(share * len(parts)))) if len(parts) > 1 and share > 0 else 0
+    chosen = set(numpy_rng(*keys).permutation(len(parts))[:count].tolist())
+    sides = [
+        [pair for row, part in enumerate(parts) if (row in chosen) is held for pair in part] for held in (False, True)
+    ]
+    return sides[0], sides[1]

@@ -69,7 +69,7 @@ def ranks(values: Array) -> Array:
     So units vanish, and outliers with them: no increasing change of the values changes their ranks.
     """
     middle = (len(values) + 1) / 2
-    found: Array = (rankdata(values) - middle) / max(middle - 1, 1)
+    found: Array = (rankdata(values) - middle) / max(middle - 1, 0.5)
     return found
 
 

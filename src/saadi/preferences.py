@@ -250,6 +250,12 @@ def score(
     ]
 
 
+def mistaken(task: Task, verdict: Score, asked: int) -> bool:
+    """Whether a sample asked for class `asked` is taken for something else, and not merely wrong: what is seen where a
+    mask asks for it, but reaches far beyond, is no background."""
+    return not verdict.right and (task != "segmentation" or int(verdict.parts["seen"]) != asked)
+
+
 def taken_for(task: Task, labels: Sequence[str], rival: str) -> tuple[str, ...]:
     """The classes that a sample asked for `labels` is, or nearly was, taken to show: the rival, or, of presence, the
     labels with the rival put in or out."""

@@ -20,7 +20,7 @@ from saadi.diffusion.objective import Schedule, epsilon_errors, noised, stratifi
 from saadi.diffusion.presets import PROMPT_TOKENS, build_tokenizer
 from saadi.pairing import hold_out, make_pairs
 from saadi.preferences import critic_loss, logit_margin
-from saadi.records import Condition, Sample, Score
+from saadi.records import Condition, Pair, Sample, Score
 from saadi.seeds import numpy_rng
 from saadi.training import Recipe
 
@@ -138,10 +138,11 @@ def test_pairs_keep_their_promises_in_any_order(
 @quick
 @given(st.integers(0, 40), st.floats(0, 1), keys)
 def test_hold_out_splits_and_keeps_the_order(count: int, share: float, key: int) -> None:
-    kept, held = hold_out(range(count), share, key)
-    assert sorted([*kept, *held]) == list(range(count))
-    assert kept == sorted(kept)
-    assert held == sorted(held)
+    pairs = [Pair(f"w{row:02}", f"l{row:02}", "hook", 1.0) for row in range(count)]
+    kept, held = hold_out(pairs, share, key)
+    assert sorted([*kept, *held], key=str) == pairs
+    assert kept == sorted(kept, key=str)
+    assert held == sorted(held, key=str)
     if count >= 2:
         assert kept
         assert bool(held) == (share > 0)

@@ -76,6 +76,17 @@ def test_a_probe_is_asked_about_patients_it_has_not_seen() -> None:
     assert probe(real, fake, patient.astype(str)) < by_image - 0.2
 
 
+@pytest.mark.parametrize("patients", [2, 4])
+def test_few_patients_are_as_many_folds(patients: int) -> None:
+    """A mark of each patient's own tells it from fakes only if it has been seen."""
+    rng = np.random.default_rng(0)
+    patient = np.arange(240) % patients
+    real = np.concatenate([rng.normal(size=(240, 4)), np.eye(patients)[patient] * 5], 1)
+    fake = np.concatenate([rng.normal(size=(240, 4)), np.zeros((240, patients))], 1)
+    assert probe(real, fake, patient.astype(str)) < 0.7
+    assert probe(real, fake, np.full(240, "one")) > 0.95  # of a single patient other images are all that there is
+
+
 def test_too_few_images_for_folds_say_nothing() -> None:
     assert np.isnan(probe(np.ones((1, 2)), np.ones((1, 2)), np.array(["a"])))
 

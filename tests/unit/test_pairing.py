@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from saadi.config import PreferenceConfig
 from saadi.errors import BadInput
-from saadi.pairing import PAIRINGS, budgets, hold_out, make_pairs
+from saadi.pairing import PAIRINGS, budgets, bundles, hold_out, joined, make_pairs
 from saadi.records import Condition, Pair, Sample, Score
 
 
@@ -56,23 +58,53 @@ def test_pairs_are_made_within_a_class() -> None:
 
 
 def test_hold_out_keeps_at_least_one_on_each_side() -> None:
+    made = [Pair(f"w{row}", f"l{row}", "hook", 1.0) for row in range(20)]
     assert hold_out([], 0.5, 0) == ([], [])
-    assert hold_out([1], 0.5, 0) == ([1], [])
-    assert hold_out([1, 2], 0.0, 0) == ([1, 2], [])
+    assert hold_out(made[:1], 0.5, 0) == (made[:1], [])
+    assert hold_out(made[:2], 0.0, 0) == (made[:2], [])
     for share in (0.01, 0.5, 1.0):
-        kept, held = hold_out([1, 2], share, "key")
+        kept, held = hold_out(made[:2], share, "key")
         assert (len(kept), len(held)) == (1, 1)
-    kept, held = hold_out(list(range(20)), 0.2, "key")
+    kept, held = hold_out(made, 0.2, "key")
     assert len(held) == 4
-    assert (kept, held) == hold_out(list(range(20)), 0.2, "key")
-    assert held != hold_out(list(range(20)), 0.2, "another key")[1]
+    assert (kept, held) == hold_out(made, 0.2, "key")
+    assert held != hold_out(made, 0.2, "another key")[1]
+
+
+PAIRS = st.lists(st.sampled_from("abcdefgh"), min_size=2, max_size=2, unique=True).map(
+    lambda both: Pair(both[0], both[1], "hook", 1.0)
+)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.lists(PAIRS, max_size=8), st.floats(0.05, 1), st.integers(0, 99))
+def test_no_image_is_both_learnt_from_and_held_out(pairs: list[Pair], share: float, seed: int) -> None:
+    """Imported pairs may share images; where all hang together, pairs are dealt one by one."""
+    kept, held = hold_out(pairs, share, seed)
+    assert sorted(map(str, kept + held)) == sorted(map(str, pairs))
+    assert bool(held) == (len(pairs) > 1)
+    assert bool(kept) == bool(pairs)
+    if len(bundles(pairs)) > 1:
+        assert not {one for pair in kept for one in (pair.winner, pair.loser)} & {
+            one for pair in held for one in (pair.winner, pair.loser)
+        }
+
+
+def test_the_critics_own_pairs_give_way_to_imported_ones_of_the_same_images() -> None:
+    own = [Pair("a", "b", "hook", 2.0), Pair("c", "d", "hook", 1.0)]
+    imported = [Pair("b", "a", "hook", 0.0), Pair("b", "e", "hook", 0.0)]
+    assert joined(own, imported) == [own[1], *imported]
+    assert joined(own, ()) == own
 
 
 def test_best_right_ones_beat_others_drawn_at_random_the_same_each_time() -> None:
     samples, scores = judged({name: float(9 - i) for i, name in enumerate("abcdefghi")}, right="abcd")
     random = PreferenceConfig(pairing="best-random", pairs=9)
     made = [make_pairs(samples, scores, random, seed=seed) for seed in range(20)]
-    assert all(pairs[0].winner == "a" or pairs[0].margin >= 1 for pairs in made)
+    for pairs in made:
+        assert {pair.winner for pair in pairs} <= {*"abcd"}
+        assert len({one for pair in pairs for one in (pair.winner, pair.loser)}) == 2 * len(pairs)
+        assert all(pair.margin == ord(pair.loser) - ord(pair.winner) for pair in pairs)
     losers_of_best = {pair.loser for pairs in made for pair in pairs if pair.winner == "a"}
     assert len(losers_of_best) > 3
     assert made[3] == make_pairs(samples, scores, random, seed=3)

@@ -31,6 +31,7 @@ def test_ranks_run_from_minus_one_to_one_and_ties_share() -> None:
     assert ranks(np.array([3.0, -900.0, 5.0])).tolist() == [0, -1, 1]
     np.testing.assert_allclose(ranks(np.array([0.0, 0.0, 0.0, 7.0])), [-1 / 3, -1 / 3, -1 / 3, 1])
     assert ranks(np.array([4.0])).tolist() == [0]
+    assert ranks(np.array([4.0, 1.0])).tolist() == [1, -1]
     assert ranks(np.zeros(4)).tolist() == [0] * 4
 
 

@@ -20,6 +20,7 @@ from saadi.preferences import (
     log_softmax,
     logit_margin,
     mean_gradient,
+    mistaken,
     region_dice,
     region_iou,
     rivals,
@@ -152,6 +153,19 @@ def test_a_set_is_right_when_all_of_it_is_seen_and_nothing_else() -> None:
     assert [one.parts["rival"] for one in scores] == [1, 2, 1, 0]
     assert [one.parts["seen"] for one in scores] == [0, 0, 0, 0]
     assert scores[3].parts["seen_probability"] == pytest.approx(1 / (1 + math.e))
+
+
+def test_what_spills_over_its_mask_is_wrong_but_not_taken_for_background() -> None:
+    """Of three frames asked for class 1 in two of sixteen pixels: all over the frame, background, just there."""
+    maps = np.zeros((3, 4, 4), np.int64)
+    maps[:, 0, :2] = 1
+    logits = np.zeros((3, 2, 4, 4))
+    logits[0, 1], logits[1, 0], logits[2, 1] = 4, 4, np.where(maps[2] == 1, 4, -4)
+    scores = score("region-dice", ["over", "nothing", "there"], logits, maps, np.ones(3, np.int64))
+    assert [one.right for one in scores] == [False, False, True]
+    assert [mistaken("segmentation", one, 1) for one in scores] == [False, True, False]
+    seen = score("critic-loss", ["wrong", "right"], np.array([[0.0, 2.0], [2.0, 0.0]]), np.array([0, 0]))
+    assert [mistaken("classification", one, 0) for one in seen] == [True, False]
 
 
 # Learnability and influence

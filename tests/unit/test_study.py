@@ -81,6 +81,11 @@ def test_endpoints_are_paired_by_seed() -> None:
     assert entry["p_holm"] >= 0.2
     assert entry["least_class"] == ("b", 0.0)
     assert told["endpoints"]["two - one"]["least_class"][1] == 0
+    assert (
+        told["endpoints"]["rare"]["least_class"][0] == "c"
+    )  # of the rare classes, not the one that gains least of all
+    same = report(STUDY, [_unit(2, 0)] * 2)["endpoints"]["chosen - real"]
+    assert (same["mean"], same["p_holm"]) == (pytest.approx(1 / 6), 1)
     assert told["arms"]["real"]["by_seed"] == pytest.approx([2 / 3, 5 / 6, 1])
     assert "ci95" not in report(STUDY, units[:1])["endpoints"]["rare"]
 

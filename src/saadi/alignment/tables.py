@@ -20,7 +20,7 @@ from saadi.diffusion.generator import Generator, kept_prompts
 from saadi.diffusion.lessons import anchors_of, prompt_of, sample_images
 from saadi.diffusion.objective import Clean
 from saadi.diffusion.painting import read_images, read_masks
-from saadi.preferences import taken_for
+from saadi.preferences import mistaken, taken_for
 from saadi.records import Condition, Pair, Sample, Score
 from saadi.store import Run
 
@@ -104,7 +104,7 @@ def pair_table(
         return [_rival(config, data, sample.condition, verdict[sample.id]) for sample in some]
 
     if round_ is not None and config.alignment.prompts:
-        wrong = [not verdict[sample.id].right for sample in losers]
+        wrong = [mistaken(config.task, verdict[one.id], data.space.id(one.label)) for one in losers]
         preferred += between_prompts(preferred, taken(winners), taken(losers), wrong)
     if round_ is not None and config.alignment.anchors:
         real = anchored(config, generator, train, critic, round_)

@@ -31,7 +31,7 @@ from saadi.diffusion.painting import Sampler
 from saadi.exchange import read_imported
 from saadi.files import file_digest
 from saadi.foundation import backbone_path, foundation_folder
-from saadi.pairing import budgets, make_pairs
+from saadi.pairing import budgets, joined, make_pairs
 from saadi.records import Condition, Pair, Sample, Score, read_records, write_atomic, write_records
 from saadi.runtime import device_of
 from saadi.seeds import seed_of
@@ -170,7 +170,7 @@ def pair_candidates(
 
     def make(folder: Path, progress: Progress) -> None:
         own = [] if imported and imported.use == "replace" else make_pairs(samples, scores, config, budget, seed)
-        pairs = [*own, *(imported.pairs if imported else ())]
+        pairs = joined(own, imported.pairs if imported else ())
         label_of = {sample.id: sample.label for sample in samples}
         summary = {label: {"candidates": 0, "right": 0, "pairs": 0} for label in dict.fromkeys(label_of.values())}
         for item in scores:

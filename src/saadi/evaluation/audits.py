@@ -29,20 +29,23 @@ def interval(area: float, n: int, m: int) -> tuple[float, float]:
 
 
 def _spread(groups: NDArray[np.str_]) -> NDArray[np.int64]:
-    """A fold for each image [N]: whole groups take turns, images themselves where there are fewer groups than folds."""
+    """A fold for each image [N]: whole groups take turns in up to `FOLDS`; of a single group, its images."""
     names, numbers = np.unique(groups, return_inverse=True)
-    return np.asarray((numbers if len(names) >= FOLDS else np.arange(len(groups))) % FOLDS, np.int64)
+    return np.asarray((numbers if len(names) > 1 else np.arange(len(groups))) % FOLDS, np.int64)
 
 
 def probe(real: Features, fake: Features, groups: NDArray[np.str_]) -> float:
     """How well a linear probe tells `real` [N, D] from `fake` [M, D] that it has not seen: area under the ROC, 0 .. 1.
 
-    A ridge regression on standardised features, either side weighing as much; the mean over five folds, in which the
-    real images of a patient (`groups` [N]) stay together. 0.5: they cannot be told apart; 1: always.
+    A ridge regression on standardised features, either side weighing as much; the mean over five folds, or as many as
+    there are patients (`groups` [N]), whose real images stay together; those of a single patient are dealt out. 0.5:
+    they cannot be told apart; 1: always.
     """
-    sides, folds = (real, fake), (_spread(groups), np.arange(len(fake)) % FOLDS)
+    own = _spread(groups)
+    count = int(own.max(initial=0)) + 1
+    sides, folds = (real, fake), (own, np.arange(len(fake)) % count)
     found = []
-    for fold in range(FOLDS):
+    for fold in range(count):
         learnt = [side[own != fold] for side, own in zip(sides, folds, strict=True)]
         held = [side[own == fold] for side, own in zip(sides, folds, strict=True)]
         if not all(map(len, (*learnt, *held))):
