@@ -103,7 +103,9 @@ def picks_of(pool: Pool, real: Labelled, count: int, whose: str) -> list[Lesson]
     those that it is surest of."""
     chance, sure, known = numpy_rng("picks").random(len(pool.asked)), pool.sure(pool.critic), pool.sure(pool.student)
     all_, half = np.ones(len(sure), bool), np.zeros(len(sure), bool)
-    half[by_class(pool.asked, int(SUREST * np.bincount(pool.asked).max()), -sure, all_)] = True
+    for one in np.unique(pool.asked):
+        own = np.flatnonzero(pool.asked == one)
+        half[own[np.argsort(-sure[own], kind="stable")[: int(SUREST * len(own))]]] = True
     ways = {
         "as they come": (chance, all_),
         "the critic is surest": (-sure, all_),

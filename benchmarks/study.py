@@ -131,13 +131,16 @@ def compared(units: Sequence[Mapping[str, Any]], endpoint: Mapping[str, Any]) ->
 
 
 def least_class(units: Sequence[Mapping[str, Any]], endpoint: Mapping[str, Any]) -> tuple[str, float]:
-    """The class that an endpoint's arm gains least in, or loses most, and by how much, the mean over seeds."""
+    """The class, of those that the endpoint is of, that its arm gains least in, or loses most, and by how much, the
+    mean over seeds."""
     gains = []
     for unit in units:
         (more, better), (than, worse) = (_arm(unit, endpoint[side]) for side in ("more", "than"))
         gains.append(_by_class(more, better) - _by_class(than, worse))
-    means = np.mean(gains, 0)
-    return units[0]["classes"][int(means.argmin())], float(means.min())
+    classes, means = units[0]["classes"], np.mean(gains, 0)
+    among = units[0]["rare_classes"] if endpoint.get("among") == "rare" else classes
+    least = min(among, key=lambda name: means[classes.index(name)])
+    return least, float(means[classes.index(least)])
 
 
 def looks(units: Sequence[Mapping[str, Any]], more: str, than: str) -> dict[str, dict[str, Any]]:
@@ -170,9 +173,9 @@ def _told(values: NDArray[np.float64]) -> dict[str, Any]:
 
 
 def _p_value(values: NDArray[np.float64]) -> float:
-    """Two-sided t-test against zero; seeds that all say the same to the last bit leave nothing to test."""
+    """Two-sided t-test against zero; 1 where seeds all say the same to the last bit, and there is no spread."""
     if np.ptp(values) < 1e-12:
-        return float(abs(values[0]) < 1e-12)
+        return 1.0
     return float(stats.ttest_1samp(values, 0).pvalue)
 
 
