@@ -44,16 +44,7 @@ def preflight(config: RunConfig, folder: Path) -> None:
     device_of(config)
     check_trackers(config)
     foundation_folder()
-    models = {
-        "critic.classifier": config.critic.classifier.model,
-        "critic.judge": config.critic.judge.model,
-        "evaluation.classifier": config.evaluation.classifier.model,
-    }
-    if config.evaluation.strong:
-        models["evaluation.strong"] = config.evaluation.strong.model
-    for model in dict.fromkeys(models.values()):
-        where = next(key for key, name in models.items() if name == model)
-        _check_network(f"{where}.model", model, config.data.size, dense=TASKS[config.task].dense)
+    models = check_models(config)
     _check_gradients(config)
     _check_lead(config)
     _check_variations(config)
@@ -68,6 +59,21 @@ def preflight(config: RunConfig, folder: Path) -> None:
         raise BadInput(problem)
     _check_base(config, space, frames)
     _check_place(folder, disk_bytes(config, len(frames), len(space.asked)))
+
+
+def check_models(config: RunConfig) -> dict[str, str]:
+    """Build every downstream model that `config` names, and give their names by section. Raises `BadInput`."""
+    models = {
+        "critic.classifier": config.critic.classifier.model,
+        "critic.judge": config.critic.judge.model,
+        "evaluation.classifier": config.evaluation.classifier.model,
+    }
+    if config.evaluation.strong:
+        models["evaluation.strong"] = config.evaluation.strong.model
+    for model in dict.fromkeys(models.values()):
+        where = next(key for key, name in models.items() if name == model)
+        _check_network(f"{where}.model", model, config.data.size, dense=TASKS[config.task].dense)
+    return models
 
 
 def _check_judge(models: Mapping[str, str]) -> None:
@@ -187,7 +193,7 @@ def too_few(config: RunConfig, groups: int, val: int, classes: int) -> list[str]
         problems.append(f"critic.folds: {config.critic.folds} folds of {groups} training groups; set it lower")
     if val < least:
         problems.append(f"data: {val} images in val; {least} or more are needed to compare synthetic images with")
-    if classes * -(-config.evaluation.synthetic // classes) < least:
+    if classes and classes * -(-config.evaluation.synthetic // classes) < least:
         problems.append(f"evaluation.synthetic: {config.evaluation.synthetic}; {least} or more are needed")
     return problems
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from saadi.configfile import demo_config, parse_config
+from saadi.configfile import demo_config, load_config, parse_config
 from saadi.errors import BadInput
 from saadi.preferences import CRITERIA, Criterion
-from saadi.preflight import preflight
+from saadi.preflight import check_models, preflight
 
 
 def refuse(folder: Path, match: str, **sections: object) -> None:
@@ -93,3 +93,10 @@ def test_a_criterion_of_ones_own_needs_a_run_without_workers(tmp_path: Path, mon
     monkeypatch.setattr("saadi.preflight.crew_size", lambda _: 2)
     with pytest.raises(BadInput, match=rf"mine: worker processes do not import {__name__}; set threads: 1"):
         preflight(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "configs").glob("*.yaml")), ids=lambda one: one.stem
+)
+def test_every_config_names_models_that_there_are(path: Path) -> None:
+    assert check_models(load_config(path))["critic.judge"]
