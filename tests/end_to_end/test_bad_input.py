@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import HEADER, Command, Finished, Outcome, write_config
@@ -171,6 +172,24 @@ def test_a_mended_config_may_use_the_folder_of_a_refused_one(
     config = write_config(tmp_path / "config.yaml", data={"source": "table", "path": "table", "size": 32})
     saadi("run", config, "--out", tmp_path / "run").refused("damaged")
     assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_check_of_what_shows_no_class_is_no_traceback(saadi: Command, table: Path, tmp_path: Path) -> None:
+    """Binary masks of 0 and 255, of which `classes.json` does not list the latter, and columns of no class."""
+    (table / "masks").mkdir()
+    for path in (table / "images").iterdir():
+        mask = np.zeros((30, 40), np.uint8)
+        mask[:9] = 255
+        Image.fromarray(mask).save(table / "masks" / f"{path.stem}.png")
+    rows = [line.split(",") for line in (table / "labels.csv").read_text(encoding="utf-8").split()]
+    masked = [f"{file},masks/{Path(file).stem}.png,{group},{split}" for file, _, group, split in rows[1:]]
+    (table / "labels.csv").write_text("\n".join(["file,mask,group,split", *masked]), encoding="utf-8")
+    (table / "classes.json").write_text('{"0": "background", "1": "tool"}', encoding="utf-8")
+    config = write_config(tmp_path / "config.yaml", data={"source": "table", "path": "table", "size": 32})
+    for task, words in (("segmentation", "class tool has no training images (a mask's 255"), ("presence", "has_")):
+        checked = saadi("check", config, "--set", f"task={task}")
+        assert checked.code == 2
+        assert words in " ".join(checked.out.split())
 
 
 def test_missing_config(saadi: Command, tmp_path: Path) -> None:

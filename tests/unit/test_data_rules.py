@@ -84,7 +84,8 @@ def test_one_class_and_classes_that_are_not_trained() -> None:
     assert training_problems(one, hooks, "here", "segmentation") == []
     lacking = training_problems(SPACE, hooks, "here", "segmentation")
     assert lacking == [
-        "here: class clip has no training images; move a group that shows it into train, "
+        "here: class clip has no training images (a mask's 255 is ignored unless classes.json lists it); "
+        "move a group that shows it into train, "
         "or map it to null in classes.json, or of a set name it in data.leave_out"
     ]
 

@@ -114,5 +114,6 @@ def pixel_shares(masked: Sequence[Masked], table: ClassTable) -> tuple[dict[str,
         for index, name in enumerate(table.names)
     }
     total = np.sum(list(counts.values()), axis=0)
-    notes = [f"{total[IGNORE] / total.sum():.1%} of the masks' pixels are ignored"] if total[IGNORE] else []
+    ignored = "255 unless classes.json lists it, and what it maps to null"
+    notes = [f"{total[IGNORE] / total.sum():.1%} of the masks' pixels are ignored: {ignored}"] if total[IGNORE] else []
     return shares, notes

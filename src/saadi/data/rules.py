@@ -51,7 +51,8 @@ def _class_problems(space: LabelSpace, train: Sequence[Frame], task: Task, least
             yield f"the only class, {name}, is in every training image; add images that do not show it"
     leave_out = _LEAVE_OUT[task]
     for name in (name for name in space.asked if not trained[name]):
-        yield f"class {name} has no training images; move a group that shows it into train, or {leave_out}"
+        hint = " (a mask's 255 is ignored unless classes.json lists it)" if task == "segmentation" else ""
+        yield f"class {name} has no training images{hint}; move a group that shows it into train, or {leave_out}"
     for name in (name for name in space.asked if 0 < trained[name] < least):
         yield f"class {name} has {trained[name]} training images; {least} are needed: add some or {leave_out}"
 
