@@ -35,6 +35,11 @@ def silent(_: str) -> Progress:
     return lambda done, total: None
 
 
+def _lasting(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What stages depend on: not where and in how much memory they are computed, nor who follows them."""
+    return {key: value for key, value in config.items() if key not in ("compute", "device", "tracking")}
+
+
 class Run:
     """An open run folder. Use as a context manager: it holds the folder's lock, or a process of its team does.
 
@@ -113,7 +118,7 @@ class Run:
             raise BadInput(f"--redo {unknown[0]}: no such stage in {self.folder}; there are: {there}")
         if path.exists():
             old = _yaml(path)
-            changed = differences(old, new) if isinstance(old, dict) else ["all of it"]
+            changed = differences(*map(_lasting, (old, new))) if isinstance(old, dict) else ["all of it"]
             if changed and not self._may_redo:
                 raise BadInput(
                     f"{self.folder}: was begun with another configuration: {'; '.join(changed[:3])}; "

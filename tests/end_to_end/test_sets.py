@@ -15,7 +15,7 @@ from saadi.alignment.focus import saliency_weight
 from saadi.alignment.tables import anchored, pair_table
 from saadi.configfile import load_config
 from saadi.critics.downstream import restore
-from saadi.critics.judging import scored
+from saadi.critics.judging import WORK, scored
 from saadi.critics.stages import fit_critics
 from saadi.critics.tasks import TASKS
 from saadi.data.stages import prepare_data
@@ -73,6 +73,9 @@ def test_a_pool_that_grows_is_judged_as_a_whole(finished: Finished, tmp_path: Pa
         for count in (5, 9, len(drawn)):  # the last piece grows, and is no whole one before it does
             scores = scored(run, critic, drawn[:count], tmp_path)
             assert [score.sample for score in scores] == [sample.id for sample in drawn[:count]]
+        for end in (".jsonl", ".npy"):  # killed between the two files of a piece
+            next((tmp_path / WORK).glob(f"*{end}")).unlink()
+            assert scored(run, critic, drawn, tmp_path) == scores
 
 
 def test_a_round_learns_from_its_pairs_their_prompts_and_anchors(finished: Finished, tmp_path: Path) -> None:

@@ -11,12 +11,17 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionPipeline,
+)
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from saadi.config import SamplingConfig
-from saadi.diffusion.drawing import _at_once, draw, encode_images, unet_passes
+from saadi.diffusion.drawing import _at_once, draw, encode_images, solver, unet_passes
 from saadi.diffusion.generator import Generator, build_tiny, encode_prompts, load_generator, save_generator
 from saadi.diffusion.objective import epsilon_errors, error_weight
 from saadi.diffusion.presets import LATENT_CHANNELS
@@ -91,6 +96,28 @@ def test_stock_diffusers_samples_the_same_images(
     assert ours.shape == (2, 64, 64, 3)
     assert ours.std() > 10
     assert apart(ours, np.stack([np.asarray(image) for image in theirs]).astype(np.int64)) <= 1
+
+
+def test_a_folder_of_another_scheduler_is_not_clipped(folder: Path, tmp_path: Path) -> None:
+    """Euler's configuration does not say `clip_sample`, and DDIM's own default would clip latents to -1 .. 1."""
+    copied = Path(shutil.copytree(folder, tmp_path / "euler"))
+    EulerDiscreteScheduler(beta_schedule="scaled_linear").save_pretrained(copied / "scheduler")
+    index = json.loads((copied / "model_index.json").read_text(encoding="utf-8"))
+    index["scheduler"] = ["diffusers", "EulerDiscreteScheduler"]
+    (copied / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
+    made = load_generator(copied)
+    assert not made.scheduler.config.clip_sample
+    assert not solver(made, "ddim").config.clip_sample
+
+
+def test_large_images_are_decoded_one_by_one(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = list[int]()
+    with generator.vae.decoder.register_forward_pre_hook(lambda _, latents: decoded.append(len(latents[0]))):
+        whole = drawn(generator, PROMPTS[:2], SEEDS[:2])
+        monkeypatch.setattr("saadi.diffusion.drawing.PIXELS", 64**2)
+        assert apart(drawn(generator, PROMPTS[:2], SEEDS[:2]), whole) <= 1
+    generator.vae.disable_slicing()
+    assert decoded == [2, 1, 1]
 
 
 def test_reopened_generator_draws_the_same_images(generator: Generator, folder: Path) -> None:

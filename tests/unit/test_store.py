@@ -211,6 +211,16 @@ def test_another_configuration_is_refused(tmp_path: Path) -> None:
         assert "rounds: 3" in (tmp_path / "run/config.yaml").read_text(encoding="utf-8")
 
 
+def test_where_a_run_is_computed_may_change(tmp_path: Path) -> None:
+    """Out of memory in stage 1: nobody should have to give up its checkpoint to compute in less."""
+    with Run(tmp_path / "run", CONFIG):
+        pass
+    compute = CONFIG.compute.model_copy(update={"micro": 2, "checkpointing": True})
+    other = CONFIG.model_copy(update={"compute": compute, "device": "cpu", "tracking": ("tensorboard",)})
+    with Run(tmp_path / "run", other):
+        assert "micro: 2" in (tmp_path / "run/config.yaml").read_text(encoding="utf-8")
+
+
 def test_folders_of_others_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("- mine\n", encoding="utf-8")
     with pytest.raises(BadInput, match="another configuration"), Run(tmp_path, CONFIG):

@@ -22,7 +22,9 @@ from saadi.shares import PLAIN, Resources
 from saadi.team import ALONE, Team
 from saadi.training import Progress, Recipe, fit
 
-_REFERENCE_BATCH = 64
+_REFERENCE_BATCH, _CELLS = 64, 2**18
+"""Images that a UNet is asked about at once where nothing is learnt, at most, and their latents' cells: 64 images of
+Stable Diffusion at 512 px."""
 WATCH_EVERY = 10
 TRIED = 5
 """Lengths tried when extrapolating."""
@@ -115,7 +117,8 @@ def _every_error(
     order = torch.cartesian_prod(torch.arange(len(pairs)), torch.arange(bank.timesteps.shape[1]))
     found = torch.zeros(3, len(order))
     with torch.no_grad():
-        for number, rows in enumerate(torch.split(torch.arange(len(order)), _REFERENCE_BATCH // 2)):
+        at_once = min(_REFERENCE_BATCH, _CELLS // pairs.shape[-2:].numel())
+        for number, rows in enumerate(torch.split(torch.arange(len(order)), max(1, at_once // 2))):
             if number % team.size == team.rank:
                 found[:, rows] = torch.stack(_bank_errors(unet, schedule, pairs, bank, *order[rows].unbind(1))).cpu()
     team.add([found])

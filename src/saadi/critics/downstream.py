@@ -21,8 +21,8 @@ from saadi.seeds import numpy_rng, seed_of, torch_rng
 from saadi.training import Progress, Recipe, evaluating, fit
 
 _PREDICT_BATCH = 256
-_DENSE_PIXELS = 2**20
-"""Of the images in a batch, where there are logits for each pixel: they outgrow the memory before images do."""
+_PIXELS, _DENSE_PIXELS = 2**23, 2**20
+"""Of the images in a batch, at most; and where there are logits for each pixel, which outgrow the memory earlier."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,8 @@ class Network:
         return next((weight.device for weight in self.net.parameters()), torch.device("cpu"))
 
     def _batches(self, images: NDArray[np.uint8]) -> Iterator[slice]:
-        batch = _PREDICT_BATCH
-        if self.task.dense and len(images):
-            batch = max(1, min(batch, _DENSE_PIXELS // images[0, ..., 0].size))
+        most = _DENSE_PIXELS if self.task.dense else _PIXELS
+        batch = max(1, min(_PREDICT_BATCH, most // max(1, images[:1, ..., 0].size)))
         return (slice(start, start + batch) for start in range(0, len(images), batch))
 
     def pieces(self, images: NDArray[np.uint8]) -> Iterator[tuple[slice, Logits]]:

@@ -151,6 +151,8 @@ def draw(
     edits = config.strength < 1
     pipe = generator.pipeline(edits=edits)
     pipe.scheduler = solver(generator, config.solver)
+    if _at_once(generator.unet.config.sample_size * generator.cell) < config.batch:
+        generator.vae.enable_slicing()  # or the pipeline decodes all of a micro-batch at once: of 32 at 512 px, 12 GB
     for start in range(0, len(seeds), config.batch):
         part = slice(start, start + config.batch)
         chunk, frames = list(seeds[part]), canvas and canvas.take(part)

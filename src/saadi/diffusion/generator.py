@@ -169,7 +169,8 @@ def _open(folder: Path, index: Any) -> Generator:
     pipe = PIPELINES[name](
         **parts, scheduler=scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False
     )  # which brings old configurations up to date
-    return Generator(**parts, scheduler=DDIMScheduler.from_config(pipe.scheduler.config))
+    # A model's latents go beyond -1 .. 1, where DDIM would clip if the config, of another scheduler, does not forbid it
+    return Generator(**parts, scheduler=DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False))
 
 
 def _misfit(generator: Generator) -> str | None:
