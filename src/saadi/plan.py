@@ -21,7 +21,7 @@ from saadi.critics.tasks import TASKS
 from saadi.data.load import list_frames
 from saadi.diffusion.drawing import unet_passes
 from saadi.diffusion.footprint import decoding_flops, encoded_bytes, read_footprint
-from saadi.diffusion.generator import encode_prompts
+from saadi.diffusion.generator import PARTS, encode_prompts
 from saadi.diffusion.lessons import LAYOUTS
 from saadi.diffusion.stages import open_start, start_folder, tunes_all
 from saadi.evaluation.arms import real_arms
@@ -130,9 +130,11 @@ def _trainings(config: RunConfig) -> int:
 
 
 def _parameters(folder: Path) -> int:
-    """Numbers in the safetensors files below a folder, by their headers."""
+    """Numbers in the weights of a model's parts, by the headers of their files; variants are not opened."""
     total = 0
-    for path in folder.rglob("*.safetensors"):
+    for path in (path for part in PARTS for path in (folder / part).glob("*.safetensors")):
+        if path.name.count(".") > 1:  # such as .fp16.
+            continue
         with safe_open(path, "pt") as handle:
             total += sum(math.prod(handle.get_slice(name).get_shape()) for name in handle.keys())  # noqa: SIM118
     return total
@@ -153,7 +155,12 @@ def disk_bytes(config: RunConfig, images: int, classes: int) -> int:
         sum(p.numel() for p in architecture(one.model, dense=dense).build(classes).parameters())
         for one in (*recipes, evaluation.strong or evaluation.classifier)
     )
-    numbers = 5 * _parameters(start_folder(config))
+    start = start_folder(config)
+    adapters = (config.base.rank + config.rounds * config.alignment.rank) * read_footprint(
+        start, config.data.size
+    ).adapter
+    # All weights with moments and a mean, twice while the next checkpoint is written; of adapters likewise
+    numbers = _parameters(start) * (1 + 8 * tunes_all(config)) + 8 * adapters
     numbers += config.critic.folds * config.critic.copies * critic + judge
     numbers += _trainings(config) * downstream + evaluation.seeds * (strong - downstream)
     return pixels + latents + 4 * numbers + 10_000_000

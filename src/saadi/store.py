@@ -77,6 +77,10 @@ class Run:
             os.close(self._lock)
             advice = "wait for it or choose another --out"
             raise BadInput(f"{self.folder}: another saadi is running in this folder; {advice}") from None
+        except OSError as error:
+            os.close(self._lock)
+            why = f"its file system keeps no locks ({error.strerror})"
+            raise BadInput(f"{self.folder}: {why}; choose another place with --out") from None
         self._fresh = not (self.folder / "config.yaml").exists()
         try:
             self._check_config()

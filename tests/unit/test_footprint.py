@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from saadi.configfile import parse_config
 from saadi.diffusion import presets
 from saadi.diffusion.footprint import decoding_flops, encoded_bytes, footprint, read_footprint
 from saadi.diffusion.lora import add_adapter
-from saadi.plan import _seconds_per_pass, flops_a_second
+from saadi.plan import _seconds_per_pass, disk_bytes, flops_a_second
 
 
 def really_kept(unet: UNet2DConditionModel, side: int, tokens: int) -> int:
@@ -71,7 +72,8 @@ def test_weights_adapter_and_arithmetic_are_counted() -> None:
 def test_an_adapter_checkpointing_and_eight_bits_each_take_less() -> None:
     told = footprint(build_stable("sd-1.5").unet.config, 64, 8, 77)
     full = told.training(8, rank=0, bytes_each=4)
-    assert full == told.weights * 16 + 8 * told.kept * 4
+    assert full == told.weights * (16 + 4) + 8 * told.kept * 4
+    assert told.training(1, rank=0, bytes_each=2) == told.weights * (16 + 4 + 2) + told.kept * 2
     assert told.training(8, rank=0, bytes_each=4, eight_bit=True) == full - 6 * told.weights
     adapter = told.training(8, rank=4, bytes_each=2)
     assert adapter == 2 * told.weights + 16 * 4 * told.adapter + 8 * (2 * told.kept + 4 * told.adapted)
@@ -115,3 +117,24 @@ def test_a_machines_speed_is_that_of_a_convolution(monkeypatch: pytest.MonkeyPat
     with FlopCounterMode(display=False) as counter:
         speed = flops_a_second(RunConfig(device="cpu"))
     assert speed == pytest.approx(counter.get_total_flops() * 4 / 5 / 2)  # the first of five is not timed
+
+
+def test_the_plan_counts_the_weights_that_are_opened(tmp_path: Path) -> None:
+    """Not a half-precision variant beside them, a safety checker, nor the whole model in a single file."""
+    folder = save_stable("sd-1.5", tmp_path / "start")
+    config = parse_config({"base": {"model": str(folder)}}, "a test")
+    lora, full = (
+        disk_bytes(config, 10, 2),
+        disk_bytes(config.model_copy(update={"base": config.base.model_copy(update={"tune": "full"})}), 10, 2),
+    )
+    parts = build_stable("sd-1.5")
+    weights = sum(p.numel() for part in (parts.unet, parts.vae, parts.text_encoder) for p in part.parameters())
+    assert full - lora == pytest.approx(4 * 8 * weights, rel=0.1)
+    for name in (
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "safety_checker/model.safetensors",
+        "all.safetensors",
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(folder / "unet/diffusion_pytorch_model.safetensors", folder / name)
+    assert disk_bytes(config, 10, 2) == lora

@@ -211,6 +211,15 @@ def test_another_configuration_is_refused(tmp_path: Path) -> None:
         assert "rounds: 3" in (tmp_path / "run/config.yaml").read_text(encoding="utf-8")
 
 
+def test_a_file_system_without_locks_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(BadInput, match=r"its file system keeps no locks \(No locks available\)"):
+        Run(tmp_path / "run", CONFIG).__enter__()
+
+
 def test_where_a_run_is_computed_may_change(tmp_path: Path) -> None:
     """Out of memory in stage 1: nobody should have to give up its checkpoint to compute in less."""
     with Run(tmp_path / "run", CONFIG):

@@ -46,11 +46,17 @@ class Footprint:
         self, images: int, *, rank: int, bytes_each: int, checkpointing: bool = False, eight_bit: bool = False
     ) -> int:
         """Bytes for training an adapter (`rank` 0: all weights) on `images` at once: weights, gradients, two moments,
-        and what is kept for the backward pass."""
+        and what is kept for the backward pass. Of all weights there are also a running mean and, where it is not
+        float32 that is computed in, a copy."""
         learns = rank * self.adapter or self.weights
         state = learns * (2 * FP32 + 2 * (1 if eight_bit else FP32))
-        frozen = self.weights * bytes_each if rank else 0
-        return int(frozen + state + images * self.image(bytes_each, adapted=rank > 0, checkpointing=checkpointing))
+        copy = bytes_each if rank or bytes_each < FP32 else 0
+        mean = 0 if rank else FP32
+        return int(
+            self.weights * (copy + mean)
+            + state
+            + images * self.image(bytes_each, adapted=rank > 0, checkpointing=checkpointing)
+        )
 
     def image(self, bytes_each: int, *, adapted: bool, checkpointing: bool) -> int:
         """Bytes that a training pass of one image keeps. An adapter in float32 keeps a copy of what it is given."""
