@@ -10,7 +10,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from saadi.config import RunConfig
-from saadi.configfile import HUB, dump_config
+from saadi.configfile import HUB
 from saadi.data.sets.catalogue import find_view
 from saadi.diffusion.hub import cached
 from saadi.errors import BadInput
@@ -52,12 +52,25 @@ def base_licence(model: str) -> str:
         return f"{UNSTATED} in its folder"
 
 
+def _nameless(value: Any) -> Any:
+    """Settings without the folders that files lie in, which may name a person or a patient: a path's last part."""
+    if isinstance(value, Mapping):
+        return {key: _nameless(one) for key, one in value.items()}
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
 def _render(template: str, config: RunConfig, **values: Any) -> str:
     pages = Environment(  # Markdown, not HTML: nothing is escaped
         loader=PackageLoader("saadi", "report"), autoescape=False, undefined=StrictUndefined, keep_trailing_newline=True
     )
-    licences = {"source_licence": source_licence(config), "base_licence": base_licence(config.base.model)}
-    return pages.get_template(template).render(config=config, intended=INTENDED, **licences, **values)
+    model = config.base.model
+    about = {
+        "source_licence": source_licence(config),
+        "base_licence": base_licence(model),
+        "base_model": _nameless(model).removeprefix(HUB),
+        "hub": model.startswith(HUB) and model.removeprefix(HUB),
+    }
+    return pages.get_template(template).render(config=config, intended=INTENDED, **about, **values)
 
 
 def model_card(config: RunConfig, results: Mapping[str, Any]) -> str:
@@ -82,7 +95,8 @@ def model_card(config: RunConfig, results: Mapping[str, Any]) -> str:
         table=results_table(dict(results)),
         pipeline="StableDiffusionInpaintPipeline" if inpaints else "StableDiffusionPipeline",
         adapters=[f"round-{k}" for k in range(1, last + 1)],
-        yaml=dump_config(config),
+        scheduler="DDIMScheduler" if config.sampling.solver == "ddim" else "DPMSolverMultistepScheduler",
+        yaml=yaml.safe_dump(_nameless(config.model_dump(mode="json")), sort_keys=False),
     )
 
 

@@ -156,9 +156,8 @@ def disk_bytes(config: RunConfig, images: int, classes: int) -> int:
         for one in (*recipes, evaluation.strong or evaluation.classifier)
     )
     start = start_folder(config)
-    adapters = (config.base.rank + config.rounds * config.alignment.rank) * read_footprint(
-        start, config.data.size
-    ).adapter
+    ranks = config.base.rank + config.rounds * config.alignment.rank
+    adapters = ranks * read_footprint(start, config.data.size).adapter
     # All weights with moments and a mean, twice while the next checkpoint is written; of adapters likewise
     numbers = _parameters(start) * (1 + 8 * tunes_all(config)) + 8 * adapters
     numbers += config.critic.folds * config.critic.copies * critic + judge

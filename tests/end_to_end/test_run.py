@@ -10,12 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import PATIENTS, Command, Finished, read_json, write_config
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 
+from saadi.configfile import load_config
 from saadi.data.stages import read_data
 from saadi.data.table import scan_table
+from saadi.diffusion.drawing import draw
+from saadi.diffusion.generator import encode_prompts
+from saadi.diffusion.stages import model_at
 from saadi.evaluation.results import split_digest
 from saadi.files import SCRATCH
 from saadi.manifests import MANIFEST
@@ -138,11 +142,20 @@ def test_the_table_can_be_recomputed_from_the_predictions(finished: Finished) ->
     assert results["hashes"]["test_set"] == split_digest(read_data(finished.folder / "data"), "test")
 
 
-def test_a_stock_pipeline_opens_and_samples_from_the_base_model(finished: Finished) -> None:
-    pipe = StableDiffusionPipeline.from_pretrained(finished.folder / "base/model", local_files_only=True)
-    pipe.set_progress_bar_config(disable=True)
-    images = pipe("a laparoscopic image of a hook", num_inference_steps=1, output_type="np").images
-    assert images.shape == (1, 32, 32, 3)
+def test_stock_diffusers_draws_as_the_card_says_and_as_we_do(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished.folder)
+    code = Path("model-card.md").read_text(encoding="utf-8").split("```python")[1].split("```")[0]
+    known = {"prompt": "a laparoscopic image of a hook", "generator": torch.Generator().manual_seed(7)}
+    exec(code, known)  # what a reader of the card would run
+    last = int(code.rpartition('"round-')[2][0])
+    config = load_config(finished.config)
+    aligned = model_at(finished.folder, config, [f"round-{k}/adapter" for k in range(1, last + 1)])
+    prompts = (encode_prompts(aligned, [prompt]) for prompt in (str(known["prompt"]), ""))
+    (ours,) = draw(aligned, *prompts, [7], config.sampling)
+    assert ours.std() > 1
+    assert np.abs(np.asarray(known["image"]).astype(int) - ours).max() <= 1
 
 
 def test_a_finished_folder_is_tidy(finished: Finished) -> None:

@@ -79,6 +79,11 @@ def test_a_models_card_says_data_licences_results_and_use(tmp_path: Path) -> Non
         assert words in card
     assert EVIL in card  # a class's name as it is: this is no HTML
     assert "\n\n\n\n" not in card
+    assert "started from\n`start` (" in card
+    assert str(tmp_path) not in card  # where something lies may name a person
+    assert "base_model" not in head(card)
+    hub = config.model_copy(update={"base": config.base.model_copy(update={"model": "hub:them/theirs"})})
+    assert head(model_card(hub, results()))["base_model"] == "them/theirs"
 
 
 def test_a_models_card_counts_the_rounds_that_were_made() -> None:

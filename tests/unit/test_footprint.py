@@ -122,19 +122,12 @@ def test_a_machines_speed_is_that_of_a_convolution(monkeypatch: pytest.MonkeyPat
 def test_the_plan_counts_the_weights_that_are_opened(tmp_path: Path) -> None:
     """Not a half-precision variant beside them, a safety checker, nor the whole model in a single file."""
     folder = save_stable("sd-1.5", tmp_path / "start")
-    config = parse_config({"base": {"model": str(folder)}}, "a test")
-    lora, full = (
-        disk_bytes(config, 10, 2),
-        disk_bytes(config.model_copy(update={"base": config.base.model_copy(update={"tune": "full"})}), 10, 2),
-    )
+    configs = [parse_config({"base": {"model": str(folder), "tune": tune}}, "a test") for tune in ("lora", "full")]
+    lora, full = (disk_bytes(config, 10, 2) for config in configs)
     parts = build_stable("sd-1.5")
     weights = sum(p.numel() for part in (parts.unet, parts.vae, parts.text_encoder) for p in part.parameters())
     assert full - lora == pytest.approx(4 * 8 * weights, rel=0.1)
-    for name in (
-        "unet/diffusion_pytorch_model.fp16.safetensors",
-        "safety_checker/model.safetensors",
-        "all.safetensors",
-    ):
+    for name in ("unet/model.fp16.safetensors", "safety_checker/model.safetensors", "all.safetensors"):
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(folder / "unet/diffusion_pytorch_model.safetensors", folder / name)
-    assert disk_bytes(config, 10, 2) == lora
+    assert disk_bytes(configs[0], 10, 2) == lora

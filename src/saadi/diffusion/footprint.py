@@ -52,11 +52,8 @@ class Footprint:
         state = learns * (2 * FP32 + 2 * (1 if eight_bit else FP32))
         copy = bytes_each if rank or bytes_each < FP32 else 0
         mean = 0 if rank else FP32
-        return int(
-            self.weights * (copy + mean)
-            + state
-            + images * self.image(bytes_each, adapted=rank > 0, checkpointing=checkpointing)
-        )
+        kept = images * self.image(bytes_each, adapted=rank > 0, checkpointing=checkpointing)
+        return int(self.weights * (copy + mean) + state + kept)
 
     def image(self, bytes_each: int, *, adapted: bool, checkpointing: bool) -> int:
         """Bytes that a training pass of one image keeps. An adapter in float32 keeps a copy of what it is given."""
