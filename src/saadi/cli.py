@@ -112,20 +112,29 @@ def folds(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="the folder of all folds [default: one in runs/]")] = None,
     assignments: Assignments = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
+    redo: Redo = None,
 ) -> None:
     """Test every patient or video once: a final run with each of them, or each part of them, left out; read together.
 
     The fold before is val. Killed or stopped, the same command resumes. Each fold has a page of its own.
     """
     from saadi.configfile import load_config
-    from saadi.folds import folds_table, run_folds
+    from saadi.folds import checked_folds, folds_table, run_folds
+    from saadi.plan import estimate, render_plan
     from saadi.progress import Terminal
     from saadi.report import results_table
 
-    folder = out or Path("runs") / f"{config.stem}-folds"
+    loaded, folder = load_config(config, tuple(assignments or ())), out or Path("runs") / f"{config.stem}-folds"
+    if dry_run:
+        planned, _, _ = checked_folds(loaded, folder, parts)
+        plan = estimate(next(iter(planned.values())))
+        said = {"folds": len(planned), "each": plan}
+        typer.echo(json.dumps(said, indent=1) if as_json else f"{len(planned)} folds, of each:\n{render_plan(plan)}")
+        return
     with Terminal() as terminal:
-        results = run_folds(load_config(config, tuple(assignments or ())), folder, parts, begin=terminal.begin)
+        results = run_folds(loaded, folder, parts, begin=terminal.begin, redo=redo or ())
     if not results:  # another of torchrun's processes has them
         return
     if as_json:

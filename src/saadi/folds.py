@@ -23,6 +23,7 @@ from saadi.pipeline import run
 from saadi.preflight import preflight
 from saadi.records import Frame, LabelSpace, write_atomic
 from saadi.report.wording import FURTHER
+from saadi.runtime import prepare_runtime
 from saadi.store import Begin, silent
 
 LEAST = 4
@@ -77,20 +78,37 @@ def read_fold(name: str, config: RunConfig, folder: Path, results: Mapping[str, 
     return Fold(name, config.data.test, config.data.val, groups, scored, chosen, further, generated)
 
 
-def run_folds(config: RunConfig, folder: Path, parts: int | None = None, *, begin: Begin = silent) -> dict[str, Any]:
-    """Run or resume each fold in a folder of its own below `folder`, final; write and return `folds.json`. Of several
-    processes that torchrun started, the first does, and others return nothing.
-
-    Every fold is checked before the first one begins. Raises `BadInput` as `saadi.run` and `folds_of` do, and for the
-    phantom, which has fresh patients for its test.
-    """
+def checked_folds(
+    config: RunConfig, folder: Path, parts: int | None = None
+) -> tuple[dict[str, RunConfig], LabelSpace, Sequence[Frame]]:
+    """`folds_of` a configuration's data, each checked for a run in its own folder below `folder`; its classes and its
+    frames. Raises `BadInput` as `saadi.run` and `folds_of` do, and for the phantom, which has fresh patients for its
+    test."""
     if config.data.source == "phantom":
         raise BadInput("data.source: the phantom tests on fresh patients as it is; folds are for sets of few groups")
+    prepare_runtime(config)
     space, frames, _ = labelled_frames(config.data, config.seed, config.task)
     folds = folds_of(config, frames, parts)
     for name, fold in folds.items():
         preflight(fold, fold_folder(folder, name))
-    rows = {name: run(fold, fold_folder(folder, name), final=True, begin=begin) for name, fold in folds.items()}
+    return folds, space, frames
+
+
+def run_folds(
+    config: RunConfig, folder: Path, parts: int | None = None, *, begin: Begin = silent, redo: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Run or resume each fold in a folder of its own below `folder`, final; write and return `folds.json`. Of several
+    processes that torchrun started, the first does, and others return nothing.
+
+    Every fold is checked before the first one begins. `redo`: of the folds that have begun. Raises `BadInput` as
+    `checked_folds` does.
+    """
+    folds, space, frames = checked_folds(config, folder, parts)
+    rows = {}
+    for name, fold in folds.items():
+        place = fold_folder(folder, name)
+        again = redo if (place / "config.yaml").exists() else ()
+        rows[name] = run(fold, place, final=True, begin=begin, redo=again)
     if not all(rows.values()):  # not the process that writes
         return {}
     read = [read_fold(name, fold, fold_folder(folder, name), rows[name], space) for name, fold in folds.items()]

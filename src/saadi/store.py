@@ -122,7 +122,7 @@ class Run:
             raise BadInput(f"--redo {unknown[0]}: no such stage in {self.folder}; there are: {there}")
         if path.exists():
             old = _yaml(path)
-            changed = differences(*map(_lasting, (old, new))) if isinstance(old, dict) else ["all of it"]
+            changed = differences(_lasting(old), _lasting(new)) if isinstance(old, dict) else ["all of it"]
             if changed and not self._may_redo:
                 raise BadInput(
                     f"{self.folder}: was begun with another configuration: {'; '.join(changed[:3])}; "

@@ -152,8 +152,8 @@ def test_stock_diffusers_draws_as_the_card_says_and_as_we_do(
     last = int(code.rpartition('"round-')[2][0])
     config = load_config(finished.config)
     aligned = model_at(finished.folder, config, [f"round-{k}/adapter" for k in range(1, last + 1)])
-    prompts = (encode_prompts(aligned, [prompt]) for prompt in (str(known["prompt"]), ""))
-    (ours,) = draw(aligned, *prompts, [7], config.sampling)
+    asked, blank = (encode_prompts(aligned, [prompt]) for prompt in (str(known["prompt"]), ""))
+    (ours,) = draw(aligned, asked, blank, [7], config.sampling)
     assert ours.std() > 1
     assert np.abs(np.asarray(known["image"]).astype(int) - ours).max() <= 1
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,3 +136,17 @@ def test_an_anchor_is_better_under_its_own_prompt_than_under_what_another_patien
         logits = unseen.logits(train.images[[row]])[0]
         logits[train.labels[row]] = -np.inf
         assert rival == prompts[logits.argmax()]
+
+
+def test_the_images_that_were_measured_are_found_as_the_docs_say(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/mine").symlink_to(finished.folder)
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs/exchange.md").read_text(encoding="utf-8")
+    known: dict[str, Any] = {}
+    exec(page.split("```python")[1].split("```")[0], known)
+    of_class = Counter(labels[0] for path, labels, mask in known["synthetic"] if path.is_file() and mask is None)
+    assert len({*of_class.values()}) == 1  # balanced
+    assert of_class.total() == finished.results["arms"]["round-1"]["n_synthetic"]

@@ -165,3 +165,27 @@ def test_the_command_refuses_parts_that_cannot_be(saadi: Command, tmp_path: Path
     path.write_text(f"task: segmentation\ndata: {{path: {write(tmp_path / 'data')}}}\n")
     saadi("folds", path, "--parts", "9", "--out", tmp_path / "out").refused("--parts 9", "3", "to 4")
     assert not (tmp_path / "out").exists()
+
+
+def test_folds_can_be_planned_and_what_has_begun_made_anew(
+    saadi: Command, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"task: segmentation\ndata: {{path: {config.data.path}, size: 32}}\n")
+    monkeypatch.setattr(folds, "preflight", lambda *_: None)
+    monkeypatch.setattr("saadi.plan.estimate", lambda fold: {"test": list(fold.data.test)})
+    planned = json.loads(saadi("folds", path, "--dry-run", "--json", "--out", tmp_path / "out").out)
+    assert planned == {"folds": 4, "each": {"test": ["A"]}}
+    assert not (tmp_path / "out").exists()
+
+    asked = {}
+
+    def begun(fold: RunConfig, place: Path, *, redo: Sequence[str], **_: Any) -> dict[str, Any]:
+        asked[fold.data.test[0]] = redo
+        return {}
+
+    monkeypatch.setattr(folds, "run", begun)
+    (fold_folder(tmp_path / "out", "B")).mkdir(parents=True)
+    (fold_folder(tmp_path / "out", "B") / "config.yaml").touch()
+    run_folds(config, tmp_path / "out", redo=["base"])
+    assert asked == {"A": (), "B": ["base"], "C": (), "D": ()}
