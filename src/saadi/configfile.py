@@ -57,6 +57,10 @@ def parse_config(values: Any, source: str) -> RunConfig:
             hint = f"; did you mean {near[0]}?" if near else ""
             raise BadInput(f"{source}: unknown setting {where}{hint}") from None
         reason = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "tuple_type":
+            reason = "should be a list; put it in brackets, [ ]"
+        elif first["type"] == "string_type" and isinstance(first.get("input"), (int, float)):
+            reason = "should be text; put it in quotes"
         # Aliases can make a few lines of YAML a value of any size
         found = reprlib.repr(first.get("input"))
         raise BadInput(f"{source}: {where}: {reason} (found {found:.80})") from None
@@ -87,6 +91,8 @@ def load_config(path: Path, assignments: tuple[str, ...] = ()) -> RunConfig:
         values = yaml.load(path.read_text(encoding="utf-8"), _Once) or {}
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file; `saadi run CONFIG` takes a YAML file (examples: configs/)") from None
+    except IsADirectoryError:
+        raise BadInput(f"{path}: cannot be read: it is a folder; give a YAML file that names it as data.path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: cannot be read: {error}") from None
     except BadInput as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Count = Annotated[int, Field(ge=1)]
 Drawn = Annotated[int, Field(ge=1, le=1_000_000)]  # a slip of the finger must not fill the memory
@@ -64,6 +64,15 @@ class DataConfig(Part):
         None, description="of the images; what is made from them inherits it. None: a public set's own, else unknown"
     )
     phantom: PhantomConfig = PhantomConfig()
+
+    @model_validator(mode="after")
+    def _of_its_source(self) -> DataConfig:
+        """What another source would ignore is a mistake."""
+        sources = {"set": ("set",), "every": ("set",), "leave_out": ("set",), "groups": ("folders", "set")}
+        for name, served in sources.items():
+            if self.source not in served and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is of source {' or '.join(served)}; this one is {self.source}: leave it out")
+        return self
 
 
 class LayoutConfig(Part):

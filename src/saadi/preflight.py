@@ -29,6 +29,7 @@ from saadi.preferences import CRITERIA, taken_for
 from saadi.records import Frame, LabelSpace
 from saadi.runtime import device_of
 from saadi.tracking import check_trackers
+from saadi.training import eight_bit_adamw
 from saadi.workers import crew_size
 
 PREDICTIONS = ("epsilon", "v_prediction")
@@ -43,6 +44,8 @@ def preflight(config: RunConfig, folder: Path) -> None:
     _known("alignment.objective", config.alignment.objective, OBJECTIVES)
     device_of(config)
     check_trackers(config)
+    if config.compute.eight_bit:
+        eight_bit_adamw()
     foundation_folder()
     models = check_models(config)
     _check_gradients(config)

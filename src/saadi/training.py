@@ -66,17 +66,22 @@ def _decayed(modules: Mapping[str, nn.Module]) -> tuple[list[nn.Parameter], list
     return [p for p in every if p.ndim > 1], [p for p in every if p.ndim <= 1]
 
 
-def _optimiser(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW, with moments of 8 bits if so asked. Raises `BadInput` where bitsandbytes is not installed."""
-    if not recipe.eight_bit:
-        return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
+def eight_bit_adamw() -> Any:
+    """AdamW with moments of 8 bits. Raises `BadInput` where bitsandbytes is not installed."""
     try:
         import bitsandbytes  # type: ignore[import-not-found]
     except ImportError:
         raise BadInput(
             "compute.eight_bit: bitsandbytes is not installed; pip install it, or leave the setting out"
         ) from None
-    eight_bit: torch.optim.Optimizer = bitsandbytes.optim.AdamW8bit(groups, lr=recipe.lr, betas=recipe.betas)
+    return bitsandbytes.optim.AdamW8bit
+
+
+def _optimiser(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW, with moments of 8 bits if so asked. Raises `BadInput` where bitsandbytes is not installed."""
+    if not recipe.eight_bit:
+        return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
+    eight_bit: torch.optim.Optimizer = eight_bit_adamw()(groups, lr=recipe.lr, betas=recipe.betas)
     return eight_bit
 
 

@@ -96,6 +96,8 @@ def test_unknown_timm_name_is_bad_input_with_a_suggestion() -> None:
     ("name", "says"),
     [
         ("small-cnn", r"^model small-cnn: unknown; did you mean small-unet"),
+        ("resnet18", r"^model resnet18: sees no masks; as an encoder it does: smp:Unet:resnet18"),
+        ("test_vit", r"^model test_vit: sees no masks; as an encoder it does: smp:Unet:tu-test_vit"),
         ("unet", r"unknown; did you mean .*small-unet"),
         ("zzzzzz", r"expected small-unet, pretext-unet, smp:<architecture>:<encoder>, a folder or package.module:fact"),
         ("smp:UNet:resnet18", r"has no architecture 'UNet'; did you mean Unet, "),

@@ -185,6 +185,11 @@ def _from_smp(name: str) -> Architecture:
     return Architecture(name, partial(_make_smp, {"_model_class": kind, "encoder_name": encoder}))
 
 
+def _encoder(name: str) -> str:
+    """What segmentation-models-pytorch calls a timm model."""
+    return name if name in _smp().encoders.get_encoder_names() else f"tu-{name}"
+
+
 def _hint(given: str, known: Collection[str]) -> str:
     """The names that are nearest, or nothing."""
     near = difflib.get_close_matches(given, known, 3, 0.5)
@@ -228,9 +233,11 @@ def architecture(name: str, *, dense: bool = False) -> Architecture:
         return _from_smp(name)
     if ":" in name and not name.startswith("smp:"):
         return _from_factory(name)
-    others = [] if dense else timm.list_models()
+    others = timm.list_models()
+    if name in others and dense:
+        raise BadInput(f"model {name}: sees no masks; as an encoder it does: smp:Unet:{_encoder(name)}")
     if name in others:
         return Architecture(name, partial(_make_timm, {"architecture": name}))
     library = "smp:<architecture>:<encoder>" if dense else "a timm name"
     expected = f"; expected {', '.join(own)}, {library}, a folder or package.module:factory"
-    raise BadInput(f"model {name}: unknown{_hint(name, [*own, *others]) or expected}")
+    raise BadInput(f"model {name}: unknown{_hint(name, own if dense else [*own, *others]) or expected}")

@@ -70,7 +70,11 @@ def _chosen_splits(config: DataConfig, frames: tuple[Frame, ...]) -> tuple[list[
     for split, names in chosen.items():
         for name in dict.fromkeys(name for name in names if name not in there):
             near = difflib.get_close_matches(name.lower(), lower, 1, 0.4)
-            hint = f"did you mean {lower[near[0]]}?" if near else f"there are {', '.join(there[:5])}"
+            hint = (
+                f"did you mean {lower[near[0]]}?"
+                if near
+                else f"there are {', '.join(there[:5])}{' and more' * (len(there) > 5)}"
+            )
             problems.append(f"data.{split}: no group is called {name!r}; {hint}")
     both = sorted({*config.val} & {*config.test})
     problems += [f"data.val and data.test: both name {name}; a group is in one split" for name in both]

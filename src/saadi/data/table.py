@@ -80,7 +80,7 @@ def read_rows(
             if not set(required) <= set(columns):
                 lacking = ", ".join(name for name in required if name not in header)
                 found = ", ".join(header) or "nothing"
-                need = f"the header must name {', '.join(required)}"
+                need = f"the header must name {', '.join(required)}" + ", with commas between" * (";" in found)
                 return [], [f"{path}: column {lacking} is missing (found: {found:.200}); {need}"]
             if twice := [name for name in columns if header.count(name) > 1]:
                 return [], [f"{path}: column {twice[0]} is there twice; keep one"]
