@@ -7,9 +7,10 @@ index, and a training step's batch by rows, whose gradients are added up.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 from accelerate import PartialState
@@ -20,6 +21,8 @@ from saadi.errors import BadInput
 PATIENCE = timedelta(days=7)
 """How long processes wait for each other. The leader alone reads a data set, or encodes it, and torch would give up
 after ten minutes; torchrun ends all of them as soon as one is gone."""
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,15 @@ class Team:
 
     def agreed(self, said: bool) -> bool:
         """What the leader says."""
-        if self.size == 1:
-            return said
-        vote = torch.tensor([float(said and self.leads)], device=PartialState().device)
-        torch.distributed.all_reduce(vote)
-        return bool(vote.item())
+        return bool(self.lacking([said], lambda one: not one))
+
+    def lacking(self, items: Sequence[Item], there: Callable[[Item], bool]) -> list[Item]:
+        """Those of `items` that are not `there` to the leader. A file that others do not see yet must not become a job
+        of theirs alone: jobs are shared out by number."""
+        votes = torch.tensor([float(self.leads and not there(item)) for item in items])
+        if items:
+            self.add([votes])
+        return [item for item, lacks in zip(items, votes.tolist(), strict=True) if lacks]
 
 
 ALONE = Team()

@@ -186,3 +186,13 @@ def test_the_clusters_template_starts_a_process_a_gpu_on_every_node(tmp_path: Pa
         "4", "--kill-on-bad-exit=1", ".venv/bin/torchrun", "--nnodes=2", "--nproc-per-node=4", "--rdzv-backend=c10d",
         "--rdzv-id=31", "--rdzv-endpoint=node7:29500", "-m", "saadi", "run", "mine.yaml", "--final",
     ]  # fmt: skip
+
+
+def test_the_leader_says_what_is_still_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a shared file system others may not see a file yet: with jobs of their own all would wait for ever."""
+    said: list[torch.Tensor] = []
+    monkeypatch.setattr(Team, "add", lambda _, votes: said.append(votes[0].clone()))
+    assert Team(0, 2).lacking(["a", "b", "c"], "b".__eq__) == ["a", "c"]
+    monkeypatch.setattr(Team, "add", lambda _, votes: votes[0].add_(said[0]))
+    assert Team(1, 2).lacking(["a", "b", "c"], "nothing".__eq__) == ["a", "c"]
+    assert Team(1, 2).lacking([], "b".__eq__) == []

@@ -185,9 +185,9 @@ def scored(run: Run, critic: Critic, samples: Sequence[Sample], folder: Path) ->
     work = folder / WORK
     work.mkdir(exist_ok=True)
     chunks = [samples[start : start + AT_ONCE] for start in range(0, len(samples), AT_ONCE)]
-    missing = [
-        chunk for chunk in chunks if not all((work / f"{_piece(chunk)}{end}").exists() for end in (".jsonl", ".npy"))
-    ]
+    missing = run.team.lacking(
+        chunks, lambda chunk: all((work / f"{_piece(chunk)}{end}").exists() for end in (".jsonl", ".npy"))
+    )
     for fetch in [run.crew.job(judge, samples=[asdict(sample) for sample in chunk]) for chunk in missing]:
         fetch(work)
     of = {one.sample: one for path in sorted(work.glob("*.jsonl")) for one in read_records(path, Score)}

@@ -78,8 +78,8 @@ def fit_critics(run: Run, data: Dataset) -> Critic:
         facts: dict[str, object] = {"model": config.critic.classifier.model, "folds": config.critic.folds}
         numbers = range(config.critic.folds * config.critic.copies)
         names = {"judge.safetensors": None} | {f"member-{k}.safetensors": k for k in numbers}
-        missing = [number for name, number in names.items() if not (folder / name).exists()]
-        jobs = [run.crew.job(fit_network, number=number) for number in missing]
+        missing = run.team.lacking(list(names), lambda name: (folder / name).exists())
+        jobs = [run.crew.job(fit_network, number=names[name]) for name in missing]
         for done, fetch in enumerate(jobs, len(names) - len(jobs) + 1):
             fetch(folder)
             progress(done, len(names))

@@ -154,7 +154,7 @@ class Sampler:
             samples.append(Sample(f"{tag}-{name}", condition, self.round, seed, str(root / f"{name}.png"), mask))
         size = config.sampling.batch
         chunks = [samples[start : start + size] for start in range(0, len(samples), size)]
-        missing = [chunk for chunk in chunks if not all(_is_whole(self.run.folder, one) for one in chunk)]
+        missing = self.run.team.lacking(chunks, lambda chunk: all(_is_whole(self.run.folder, one) for one in chunk))
         jobs = [
             self.run.crew.job(self.job, adapters=list(self.adapters), samples=[asdict(sample) for sample in chunk])
             for chunk in missing

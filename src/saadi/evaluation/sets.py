@@ -60,8 +60,8 @@ def surprises(run: Run, student: str, samples: Sequence[Sample], folder: Path) -
     """How much samples on disk surprise the network of a finished training [N]; kept beside their scores."""
     work = folder / WORK
     chunks = [samples[start : start + AT_ONCE] for start in range(0, len(samples), AT_ONCE)]
-    files = [work / f"{chunk[0].id}-surprise.npy" for chunk in chunks]
-    missing = [chunk for chunk, file in zip(chunks, files, strict=True) if not file.exists()]
+    files = {work / f"{chunk[0].id}-surprise.npy": chunk for chunk in chunks}
+    missing = [files[file] for file in run.team.lacking(list(files), Path.exists)]
     jobs = [run.crew.job(wonder, student=student, samples=[asdict(sample) for sample in chunk]) for chunk in missing]
     for fetch in jobs:
         fetch(work)
