@@ -118,9 +118,8 @@ def load_generator(folder: Path) -> Generator:
     is refused, where the stock pipeline would draw the one at random and look for the other's code.
     """
     if not (folder / "model_index.json").is_file():
-        raise BadInput(
-            f"{folder}: not a Stable Diffusion folder (no model_index.json); save one with save_pretrained, or write hub:OWNER/NAME for one that `saadi fetch` got"
-        )
+        advice = "save one with save_pretrained, or write hub:OWNER/NAME for one that `saadi fetch` got"
+        raise BadInput(f"{folder}: not a Stable Diffusion folder (no model_index.json); {advice}")
     if not any((folder / "tokenizer" / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         # transformers would make an empty tokenizer, to which all prompts are the same
         raise _unfit(folder, "tokenizer/ has no vocabulary")
