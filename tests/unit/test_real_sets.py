@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
@@ -100,3 +102,19 @@ def test_a_report_is_of_the_folds_of_this_study() -> None:
     (axes,) = draw_sets(told).axes
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names == [f"mine (2 folds): {gain}" for gain in own["gains"]]
+
+
+def test_the_page_of_studies_says_what_the_committed_folds_say() -> None:
+    study = Path(__file__).parents[2] / "studies/real-sets"
+    asked = yaml.safe_load((study / "study.yaml").read_text(encoding="utf-8"))
+    told = report(asked, [json.loads(path.read_text(encoding="utf-8")) for path in sorted(study.glob("*-*.json"))])
+    page = (study.parents[1] / "docs/study.md").read_text(encoding="utf-8")
+    rows = {cells[1].strip(): [*map(str.strip, cells[2:-1])] for cells in (row.split("|") for row in page.split("\n")) if len(cells) == 5}
+    for number, (name, own) in enumerate(told["sets"].items()):
+        for gain, entry in own["gains"].items():
+            mean, (low, high) = 100 * entry["mean"], (100 * bound for bound in entry["ci95"])
+            assert f"{mean:+.1f} ({low:.1f} to {high:.1f})" in rows[gain][number].replace("*", ""), (name, gain)
+        assert rows["p (Holm)"][number] == f"{told['p_holm'][name]:.2f}"
+        for arm, entry in own["arms"].items():
+            by_fold = ", ".join(f"{100 * level:.1f}" for level in entry["per_fold"].values())
+            assert f"| `{arm}` | {100 * entry['mean']:.1f} | {by_fold} |" in page, (name, arm)
