@@ -36,6 +36,7 @@ from saadi.evaluation.together import Fold, read_together
 from saadi.files import digest
 from saadi.folds import folds_of, read_fold
 from saadi.pipeline import run
+from saadi.preflight import preflight
 from saadi.progress import Terminal
 from saadi.records import LabelSpace, read_json, write_atomic
 
@@ -94,14 +95,16 @@ def fold_in(unit: Mapping[str, Any]) -> Fold:
 
 
 def run_set(name: str, entry: Mapping[str, Any], extra: Sequence[str], study: Path, work: Path) -> None:
-    """Run each fold of a set whose file is not there."""
+    """Run each fold of a set whose file is not there; all are checked before the first one begins."""
     config = load_config(Path(entry["config"]), (*entry.get("set", ()), *extra))
     space, frames, _ = labelled_frames(config.data, config.seed, config.task)
     counts = Counter(label for frame in frames for label in frame.labels)
-    for fold, own in folds_of(config, frames, entry.get("parts")).items():
-        path, folder = study / f"{name}-{fold}.json", work / name / fold
-        if path.exists():
-            continue
+    folds = folds_of(config, frames, entry.get("parts"))
+    missing = [fold for fold in folds if not (study / f"{name}-{fold}.json").exists()]
+    for fold in missing:
+        preflight(folds[fold], work / name / fold)
+    for fold in missing:
+        own, path, folder = folds[fold], study / f"{name}-{fold}.json", work / name / fold
         with Terminal() as terminal:
             results = run(own, folder, final=True, begin=terminal.begin)
         kept = {

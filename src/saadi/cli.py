@@ -118,7 +118,8 @@ def folds(
 ) -> None:
     """Test every patient or video once: a final run with each of them, or each part of them, left out; read together.
 
-    The fold before is val. Killed or stopped, the same command resumes. Each fold has a page of its own.
+    The fold before is val, or the nearest before that leaves every class to learn from. Killed or stopped, the same
+    command resumes. Each fold has a page of its own.
     """
     from saadi.configfile import load_config
     from saadi.folds import checked_folds, folds_table, run_folds

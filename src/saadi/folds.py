@@ -15,6 +15,7 @@ from saadi.config import RunConfig
 from saadi.critics.crossfit import deal_folds
 from saadi.critics.tasks import TASKS
 from saadi.data.load import labelled_frames
+from saadi.data.rules import groups_of
 from saadi.errors import BadInput
 from saadi.evaluation.results import CHOSEN
 from saadi.evaluation.together import Fold, read_together
@@ -31,7 +32,8 @@ LEAST = 4
 
 
 def folds_of(config: RunConfig, frames: Sequence[Frame], parts: int | None = None) -> dict[str, RunConfig]:
-    """A run's configuration for each fold, by name: its groups are test, those of the fold before it val.
+    """A run's configuration for each fold, by name: its groups are test, those of the fold before it val, or of the
+    nearest before which leaves every class to learn from.
 
     A fold is one group, or one of so many `parts` of them, dealt so that each has its share of every class. Every fold
     makes all rounds, so that all have the same arms. Raises `BadInput` where there are too few groups for it.
@@ -48,11 +50,22 @@ def folds_of(config: RunConfig, frames: Sequence[Frame], parts: int | None = Non
         shown = np.array([[name in frame.labels for name in names] for frame in frames])
         part_of = deal_folds(shown, np.array([frame.group for frame in frames]), parts, config.seed)
         dealt = {f"part-{k + 1}": [group for group in groups if part_of[group] == k] for k in range(parts)}
+    shown_in = groups_of(frames).values()
+    needed = 2 if config.task == "classification" else 1  # groups in train: a class's critics are cross-fitted
+
+    def lacking(*left_out: str) -> int:
+        """How many classes would have too few groups to learn from."""
+        return sum(len(having - {*left_out}) < needed for having in shown_in)
+
     tests = list(dealt.values())
+    vals = [
+        min((tests[k - back] for back in range(1, len(tests))), key=lambda val: lacking(*tests[k], *val))
+        for k in range(len(tests))
+    ]
     return {
         name: config.model_copy(
             update={
-                "data": config.data.model_copy(update={"test": tuple(test), "val": tuple(tests[k - 1])}),
+                "data": config.data.model_copy(update={"test": tuple(test), "val": tuple(vals[k])}),
                 "patience": 0,
             }
         )

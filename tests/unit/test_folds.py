@@ -20,7 +20,7 @@ from saadi.errors import BadInput
 from saadi.evaluation.statistics import Bootstrap
 from saadi.evaluation.together import mean_of
 from saadi.folds import fold_folder, folds_of, folds_table, run_folds
-from saadi.records import Frame
+from saadi.records import Frame, Task
 from saadi.store import Begin
 
 
@@ -40,6 +40,16 @@ def test_each_group_is_the_test_set_once_and_val_is_the_one_before(config: RunCo
         ("A", ("A",), ("D",)), ("B", ("B",), ("A",)), ("C", ("C",), ("B",)), ("D", ("D",), ("C",)),
     ]  # fmt: skip
     assert {(fold.seed, fold.patience) for fold in found.values()} == {(config.seed, 0)}  # the same arms in each
+
+
+@pytest.mark.parametrize(("task", "having"), [("segmentation", "AB"), ("classification", "ABC")])
+def test_val_leaves_every_class_to_learn_from(task: Task, having: str, config: RunConfig) -> None:
+    """Of a class that two groups show, one may not be test and the other val; for classification two have to be left."""
+    frames = [Frame(f"{group}-{label}", (label,), group, "train") for group in "ABCDE" for label in ("hook", "clip")]
+    frames += [Frame(f"{group}-rare", ("rare",), group, "train") for group in having]
+    made = folds_of(config.model_copy(update={"task": task}), frames)
+    chosen = {name: fold.data.val[0] for name, fold in made.items()}
+    assert chosen == {"A": "E", "B": "E", "C": "B" if task == "segmentation" else "E", "D": "C", "E": "D"}
 
 
 def test_parts_share_out_groups_and_classes(config: RunConfig) -> None:

@@ -109,7 +109,8 @@ def test_the_page_of_studies_says_what_the_committed_folds_say() -> None:
     asked = yaml.safe_load((study / "study.yaml").read_text(encoding="utf-8"))
     told = report(asked, [json.loads(path.read_text(encoding="utf-8")) for path in sorted(study.glob("*-*.json"))])
     page = (study.parents[1] / "docs/study.md").read_text(encoding="utf-8")
-    rows = {cells[1].strip(): [*map(str.strip, cells[2:-1])] for cells in (row.split("|") for row in page.split("\n")) if len(cells) == 5}
+    cells_of = [[*map(str.strip, row.split("|")[1:-1])] for row in page.splitlines() if row.startswith("|")]
+    rows = {cells[0]: cells[1:] for cells in cells_of if len(cells) == 1 + len(told["sets"])}
     for number, (name, own) in enumerate(told["sets"].items()):
         for gain, entry in own["gains"].items():
             mean, (low, high) = 100 * entry["mean"], (100 * bound for bound in entry["ci95"])

@@ -31,7 +31,7 @@ def group_problems(frames: Sequence[Frame], where: str) -> list[str]:
     return problems
 
 
-def _groups_of(frames: Sequence[Frame]) -> dict[str, set[str]]:
+def groups_of(frames: Sequence[Frame]) -> dict[str, set[str]]:
     """The groups that show a class, by class."""
     groups: dict[str, set[str]] = {}
     for frame in frames:
@@ -76,7 +76,7 @@ def training_problems(
         problems += [
             f"class {name} occurs in 1 training group; 2 are needed to cross-fit the critic: "
             f"move another group that shows it into train, or {_LEAVE_OUT[task]}"
-            for name, shown_in in sorted(_groups_of(train).items())
+            for name, shown_in in sorted(groups_of(train).items())
             if len(shown_in) == 1
         ]
     held = {frame.split for frame in frames}
@@ -108,7 +108,7 @@ def class_warnings(space: LabelSpace, frames: Sequence[Frame], task: Task) -> li
     if task == "classification":
         return warnings
     train = [frame for frame in frames if frame.split == "train"]
-    groups = _groups_of(train)
+    groups = groups_of(train)
     for name in space.asked:
         if len(groups.get(name, ())) == 1:
             (group,) = groups[name]
