@@ -44,7 +44,7 @@ def test_each_group_is_the_test_set_once_and_val_is_the_one_before(config: RunCo
 
 @pytest.mark.parametrize(("task", "having"), [("segmentation", "AB"), ("classification", "ABC")])
 def test_val_leaves_every_class_to_learn_from(task: Task, having: str, config: RunConfig) -> None:
-    """Of a class that two groups show, one may not be test and the other val; for classification two have to be left."""
+    """A class of two groups may not be test in one and val in the other; for classification two have to be left."""
     frames = [Frame(f"{group}-{label}", (label,), group, "train") for group in "ABCDE" for label in ("hook", "clip")]
     frames += [Frame(f"{group}-rare", ("rare",), group, "train") for group in having]
     made = folds_of(config.model_copy(update={"task": task}), frames)
