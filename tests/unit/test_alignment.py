@@ -16,12 +16,12 @@ from saadi.alignment.objectives import OBJECTIVES, Errors, dpo, implicit_margin,
 from saadi.alignment.pairs import PairBatch, PairTable, between_prompts
 from saadi.alignment.train import (
     align,
+    alignment_passes,
     bank_errors,
     extrapolate,
     make_bank,
     pair_errors,
     training_draws,
-    unet_passes,
 )
 from saadi.diffusion.generator import Generator
 from saadi.diffusion.lora import add_adapter, outer_weights
@@ -329,5 +329,5 @@ def test_the_cost_of_an_alignment_counts_every_pass(generator: Generator) -> Non
     )
     config = CONFIG.model_copy(update={"extrapolation": 2.0})
     rows, _ = align(unet, unet, generator.schedule, TRAIN, HELD_OUT, config, 1)
-    counted = unet_passes(config, len(TRAIN), len(HELD_OUT), int(rows[-1]["step"]), int(rows[-1]["tried"]))
+    counted = alignment_passes(config, len(TRAIN), len(HELD_OUT), int(rows[-1]["step"]), int(rows[-1]["tried"]))
     assert counted == shown[False] + 3 * shown[True]

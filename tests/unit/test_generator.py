@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from saadi.config import SamplingConfig
-from saadi.diffusion.drawing import _at_once, draw, encode_images, solver, unet_passes
+from saadi.diffusion.drawing import at_once, draw, encode_images, solver, unet_passes
 from saadi.diffusion.generator import Generator, build_tiny, encode_prompts, load_generator, save_generator
 from saadi.diffusion.objective import epsilon_errors, error_weight
 from saadi.diffusion.presets import LATENT_CHANNELS
@@ -74,8 +74,8 @@ def test_errors_are_numbers_where_no_signal_is_left() -> None:
 
 
 @pytest.mark.parametrize(("side", "most"), [(32, 64), (64, 64), (128, 16), (512, 1), (1024, 1)])
-def test_the_larger_images_are_the_fewer_go_through_the_autoencoder_at_once(side: int, most: int) -> None:
-    assert _at_once(side) == most
+def test_the_larger_images_are_the_fewer_go_through_the_autoencoderat_once(side: int, most: int) -> None:
+    assert at_once(side) == most
 
 
 @pytest.mark.parametrize(("solver", "guidance"), [("dpm++", 3.0), ("ddim", 1.0)])

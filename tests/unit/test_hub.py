@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub.utils._paths import filter_repo_objects
 
 from saadi.configfile import parse_config
-from saadi.diffusion.hub import WANTED, cached, fetch
+from saadi.diffusion.hub import WANTED, fetch, fetched
 from saadi.diffusion.stages import start_folder
 from saadi.errors import BadInput
 
@@ -79,4 +79,4 @@ def test_only_the_fetching_process_reaches_the_network(hub: Path, monkeypatch: p
     assert named["env"]["HF_HUB_OFFLINE"] == "0"
     snapshot = _fetched(hub)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0, stderr=""))
-    assert fetch("owner/name") == cached("owner/name") == snapshot
+    assert fetch("owner/name") == fetched("owner/name") == snapshot

@@ -102,7 +102,7 @@ def test_a_dense_critic_leads_where_something_is_asked_for() -> None:
 
 def test_large_images_are_led_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     at_once = _drawn(small_generator(), 1)
-    monkeypatch.setattr("saadi.critics.leading.PIXELS", 1)
+    monkeypatch.setattr("saadi.diffusion.drawing.PIXELS", 1)
     assert np.abs(_drawn(small_generator(), 1) - at_once).max() <= 1
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from saadi.alignment.tables import encoded, kept_images, pair_table
-from saadi.alignment.train import align, unet_passes
+from saadi.alignment.train import align, alignment_passes
 from saadi.critics.judging import Critic
 from saadi.data import Dataset
 from saadi.diffusion.base import train_denoiser
@@ -86,7 +86,7 @@ def align_round(
             resources=resources_of(run),
         )
         steps, tried = int(rows[-1]["step"]), int(rows[-1].get("tried", 0))
-        cost = unet_passes(config.alignment, len(train), len(watched), steps, tried)
+        cost = alignment_passes(config.alignment, len(train), len(watched), steps, tried)
         _finish(run, folder, generator, rows, {"stopped_at": steps, "reason": reason, "unet_passes": cost})
 
     name = f"round-{round_}/adapter"

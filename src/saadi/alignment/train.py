@@ -35,7 +35,7 @@ def training_draws(config: AlignmentConfig, pairs: int) -> int:
     return max(config.bank, -(-config.steps * config.pairs // max(pairs, 1)))
 
 
-def unet_passes(config: AlignmentConfig, train: int, held_out: int, steps: int, tried: int = 0) -> int:
+def alignment_passes(config: AlignmentConfig, train: int, held_out: int, steps: int, tried: int = 0) -> int:
     """UNet passes of one image in an alignment that took `steps` and `tried` so many extrapolations: the reference's
     bank, watching, training (x 3)."""
     bank = 2 * (train * training_draws(config, train) + held_out * config.bank)

@@ -16,15 +16,11 @@ from saadi.config import RunConfig
 from saadi.critics.downstream import Network
 from saadi.critics.judging import read_networks
 from saadi.data.conditions import requests_of
-from saadi.diffusion.drawing import Feedback
+from saadi.diffusion.drawing import Feedback, at_once
 from saadi.diffusion.generator import Generator
 from saadi.diffusion.painting import Painter, Sampler, paint_with
 from saadi.records import Condition, Sample, to_record
 from saadi.workers import Context
-
-PIXELS = 2**18
-"""Of images that are led at once: a decoder's gradients are a lot of memory. 64 of the tiny foundation's, one of Stable
-Diffusion's."""
 
 
 def towards(generator: Generator, members: Sequence[Network], wanted: Tensor, strength: float) -> Feedback:
@@ -55,7 +51,7 @@ def towards(generator: Generator, members: Sequence[Network], wanted: Tensor, st
 
     def feedback(expected: Tensor, noise_left: float, rows: slice) -> Tensor:
         x0, asked = expected.detach().float(), wanted[rows].to(expected.device)
-        few = max(1, PIXELS // (x0[0, 0].numel() * generator.cell**2))
+        few = at_once(x0.shape[-1] * generator.cell)  # a decoder's gradients are a lot of memory
         slopes = torch.cat([slope(*some) for some in zip(torch.split(x0, few), torch.split(asked, few), strict=True)])
         size = slopes.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=1e-12)
         return -strength * noise_left * slopes / size

@@ -25,8 +25,8 @@ PIXELS = 2**18
 """Of these images: 64 of the tiny foundation's, one of Stable Diffusion's, for which its first block takes 400 MB."""
 
 
-def _at_once(side: int) -> int:
-    """How many images of a side are given at once."""
+def at_once(side: int) -> int:
+    """How many images of a side an autoencoder is given at once."""
     return max(1, min(ENCODE_BATCH, PIXELS // side**2))
 
 
@@ -35,7 +35,7 @@ def encode_images(generator: Generator, images: NDArray[np.uint8], blank: NDArra
     scale = generator.vae.config.scaling_factor
     out = []
     with evaluating(generator.vae):
-        few = _at_once(images.shape[1])
+        few = at_once(images.shape[1])
         for start in range(0, len(images), few):
             part = slice(start, start + few)
             pixels = torch.from_numpy(np.array(images[part])).permute(0, 3, 1, 2)
@@ -54,7 +54,7 @@ def decode_latents(generator: Generator, latents: Tensor) -> NDArray[np.uint8]:
     with evaluating(generator.vae):
         parts = [
             generator.vae.decode((part / scale).to(generator.vae.dtype)).sample
-            for part in torch.split(latents, _at_once(latents.shape[-1] * generator.cell))
+            for part in torch.split(latents, at_once(latents.shape[-1] * generator.cell))
         ]
     pixels = torch.cat(parts).float().clamp(-1, 1).permute(0, 2, 3, 1).cpu().numpy()
     return ((pixels + 1) * 127.5 + 0.5).astype(np.uint8)
@@ -151,7 +151,7 @@ def draw(
     edits = config.strength < 1
     pipe = generator.pipeline(edits=edits)
     pipe.scheduler = solver(generator, config.solver)
-    if _at_once(generator.unet.config.sample_size * generator.cell) < config.batch:
+    if at_once(generator.unet.config.sample_size * generator.cell) < config.batch:
         generator.vae.enable_slicing()  # or the pipeline decodes all of a micro-batch at once: of 32 at 512 px, 12 GB
     for start in range(0, len(seeds), config.batch):
         part = slice(start, start + config.batch)

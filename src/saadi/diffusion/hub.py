@@ -25,7 +25,7 @@ _FETCH = (
 )
 
 
-def cached(name: str) -> Path:
+def fetched(name: str) -> Path:
     """The folder of a model that was fetched before. The network is not touched. Raises `BadInput`."""
     try:
         return Path(snapshot_download(name, local_files_only=True))
@@ -44,4 +44,4 @@ def fetch(name: str) -> Path:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise BadInput(f"{name}: cannot be fetched: {last:.300}")
-    return cached(name)
+    return fetched(name)
