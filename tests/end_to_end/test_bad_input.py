@@ -73,7 +73,7 @@ SETTINGS = {
     "=3": ("--set =3", "a.b=value"),
     "seed=[": ("--set seed=[", "not a YAML value"),
     "task=segmentatoin": ("task", "'segmentation'", "segmentatoin"),
-    "task=segmentation": ("critic.judge.model", "test_vit", "expected small-unet"),
+    "task=segmentation": ("critic.judge.model", "test_vit", "sees no masks", "smp:Unet:tu-test_vit"),
     "data.val=[P3]": ("data.val, data.test", "images on disk"),
     "seed.deep=1": ("--set seed.deep=1", "seed is a value"),
     "base.stepz=1": ("unknown setting base.stepz", "did you mean steps?"),
