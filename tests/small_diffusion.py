@@ -42,6 +42,12 @@ def errors_of(
     return Errors(*(one.expand(given[0].shape) for one in given), size=size)
 
 
+def every_draw(pairs: int, draws: int) -> tuple[Tensor, Tensor]:
+    """Which pair and which of its draws, [pairs * draws] each: every draw of every pair."""
+    p, k = torch.meshgrid(torch.arange(pairs), torch.arange(draws), indexing="ij")
+    return p.flatten(), k.flatten()
+
+
 TRAIN, HELD_OUT = pair_batch(4, 10), pair_batch(2, 20)
 
 

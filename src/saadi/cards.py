@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from saadi.config import RunConfig
 from saadi.configfile import HUB
 from saadi.data.sets.catalogue import find_view
-from saadi.diffusion.hub import fetched
+from saadi.diffusion.hub import folder_of
 from saadi.errors import BadInput
 from saadi.records import read_json, write_atomic
 from saadi.report import results_table
@@ -45,7 +45,7 @@ def base_licence(model: str) -> str:
     if model == "tiny":
         return OURS
     try:
-        card = (fetched(model.removeprefix(HUB)) if model.startswith(HUB) else Path(model)) / "README.md"
+        card = folder_of(model) / "README.md"
         _, head, _ = card.read_text(encoding="utf-8").split("---", 2)
         return str(yaml.safe_load(head)["license"])
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, BadInput):

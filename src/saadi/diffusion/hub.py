@@ -25,6 +25,11 @@ _FETCH = (
 )
 
 
+def folder_of(model: str) -> Path:
+    """Where a `base.model` lies that is a folder or, `hub:` before its name, was fetched. Raises `BadInput`."""
+    return fetched(model.removeprefix(HUB)) if model.startswith(HUB) else Path(model)
+
+
 def fetched(name: str) -> Path:
     """The folder of a model that was fetched before. The network is not touched. Raises `BadInput`."""
     try:

@@ -10,11 +10,10 @@ import torch
 from diffusers import __version__
 
 from saadi.config import RunConfig
-from saadi.configfile import HUB
 from saadi.data import Dataset
 from saadi.diffusion.base import train_denoiser
 from saadi.diffusion.generator import Generator, build_tiny, learn_words, load_generator, save_generator
-from saadi.diffusion.hub import fetched
+from saadi.diffusion.hub import folder_of
 from saadi.diffusion.lessons import lessons_of
 from saadi.diffusion.lora import add_adapter, apply_adapter, save_adapter
 from saadi.files import CHECKPOINT, SCRATCH, file_digest
@@ -30,9 +29,7 @@ def start_folder(config: RunConfig) -> Path:
     """The folder of the model stage 1 starts from."""
     if config.base.model == "tiny":
         return foundation_folder(inpainting=config.task == "segmentation")
-    return (
-        fetched(config.base.model.removeprefix(HUB)) if config.base.model.startswith(HUB) else Path(config.base.model)
-    )
+    return folder_of(config.base.model)
 
 
 def tunes_all(config: RunConfig) -> bool:
