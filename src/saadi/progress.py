@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console
@@ -19,6 +20,11 @@ from rich.progress import (
 from saadi.training import Progress as Report
 
 _QUIET_SECONDS = 15.0
+
+
+def _pace(rate: float) -> str:
+    """So many a second, or seconds each: `0.0/s` says nothing of a training that takes a minute."""
+    return f"{rate:.1f}/s" if rate >= 1 or not rate else f"{1 / rate:.1f} s each"
 
 
 class Terminal:
@@ -62,10 +68,10 @@ class Terminal:
             before, since = first or (0, begun)  # a stage that is resumed begins with what was done before
             first = first or (done, now)
             rate = (done - before) / max(now - since, 1e-9)
-            self._bars.update(task, completed=done, total=total, rate=f"{rate:.1f}/s")
+            self._bars.update(task, completed=done, total=total, rate=_pace(rate))
             if self._bars.disable and now - last > _QUIET_SECONDS and done < total:
                 last = now
-                left = (total - done) / rate if rate else 0
-                self._console.print(f"  {stage}: {done}/{total}, {rate:.1f}/s, {left:.0f} s left", highlight=False)
+                left = f", {timedelta(seconds=round((total - done) / rate))} left" if rate else ""
+                self._console.print(f"  {stage}: {done}/{total}, {_pace(rate)}{left}", highlight=False)
 
         return report

@@ -26,10 +26,10 @@ def told(
 
 def test_the_rate_is_of_this_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     lines = told([(1, 301), (21, 321), (41, 341)], 400, monkeypatch, capsys)  # resumed at 300, one a second
-    assert lines == ["base: 321/400, 1.0/s, 79 s left", "base: 341/400, 1.0/s, 59 s left"]
+    assert lines == ["base: 321/400, 1.0/s, 0:01:19 left", "base: 341/400, 1.0/s, 0:00:59 left"]
 
 
-def test_the_first_of_few_large_pieces_is_counted(
+def test_slow_pieces_are_told_in_seconds_each(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert told([(20, 1)], 4, monkeypatch, capsys) == ["base: 1/4, 0.1/s, 60 s left"]
+    assert told([(20, 1)], 4, monkeypatch, capsys) == ["base: 1/4, 20.0 s each, 0:01:00 left"]
