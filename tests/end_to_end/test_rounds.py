@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Command, read_json
+from conftest import Command, Finished, read_json
 
 from saadi.evaluation.choices import shares_of, stalled
 
@@ -49,3 +49,15 @@ def test_no_round_follows_one_that_does_not_raise_val(
     assert not (folder / "round-2").exists()
     assert "1 of 3 rounds" in (folder / "report.html").read_text(encoding="utf-8")
     assert json.loads(saadi("status", folder, "--json").out)["rounds"] == {"done": 1, "of": 3}
+
+
+def test_a_round_that_changed_nothing_is_not_told_as_a_finding(
+    saadi: Command, tiny: Path, tmp_path: Path, finished: Finished
+) -> None:
+    folder = tmp_path / "run"
+    assert saadi("run", tiny, "--out", folder, "--set", "rounds=1", "--set", "preferences.margin=1e9").code == 0
+    why = "round 1 changed nothing, its model is the one before: 0 preference pairs, 2 are needed"
+    assert why in read_json(folder / "results.json")["notes"]
+    assert why in (folder / "report.html").read_text(encoding="utf-8")
+    assert read_json(finished.folder / "round-1/adapter/summary.json")["learnt"] is True
+    assert not any("changed nothing" in note for note in read_json(finished.folder / "results.json")["notes"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from saadi.data import Dataset
 from saadi.diffusion.base import train_denoiser
 from saadi.diffusion.generator import Generator
 from saadi.diffusion.lessons import prompt_of
-from saadi.diffusion.lora import add_adapter, save_adapter
+from saadi.diffusion.lora import add_adapter, outer_weights, save_adapter
 from saadi.diffusion.stages import model_at, resources_of
 from saadi.files import CHECKPOINT, SCRATCH
 from saadi.pairing import hold_out
@@ -31,8 +32,18 @@ LEAST_PAIRS = 2
 
 def passes_of(run: Run, stage: str) -> int:
     """UNet passes of one image that went into an adapter."""
-    summary = json.loads((run.path(stage) / "summary.json").read_text(encoding="utf-8"))
-    return int(summary["unet_passes"])
+    return int(_summary(run, stage)["unet_passes"])
+
+
+def why_idle(run: Run, stage: str) -> str | None:
+    """Why an adapter changes nothing, so that its round's model is the one before it; None of one that does."""
+    summary = _summary(run, stage)
+    return None if summary.get("learnt", True) else str(summary["reason"])  # older summaries do not say
+
+
+def _summary(run: Run, stage: str) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((run.path(stage) / "summary.json").read_text(encoding="utf-8"))
+    return summary
 
 
 def _finish(
@@ -42,7 +53,8 @@ def _finish(
         return
     save_adapter(generator.unet, folder)
     write_log(folder / "log.jsonl", rows)
-    write_atomic(folder / "summary.json", json.dumps(summary))
+    learnt = any(bool(p.any()) for p in outer_weights(generator.unet))
+    write_atomic(folder / "summary.json", json.dumps({**summary, "learnt": learnt}))
 
 
 def align_round(
@@ -65,7 +77,7 @@ def align_round(
         generator = model_at(run.folder, config, before)
         if len(pairs) < LEAST_PAIRS:
             add_adapter(generator.unet, config.alignment.rank, seed_of(config.seed, "align", round_))
-            reason = f"{len(pairs)} preference pairs, {LEAST_PAIRS} are needed: the model stays as it was"
+            reason = f"{len(pairs)} preference pairs, {LEAST_PAIRS} are needed"
             _finish(run, folder, generator, [], {"stopped_at": 0, "reason": reason, "unet_passes": 0})
             return
         kept, watched = hold_out(pairs, config.preferences.held_out, config.seed, "held-out", round_)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saadi import features
+from saadi.alignment.stages import why_idle
 from saadi.critics.tasks import TASKS
 from saadi.data import Dataset
 from saadi.evaluation.arms import Arm
@@ -197,6 +198,7 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
         "notes": [
             *data.notes,
             *([choices["over"]] if choices["over"] else []),
+            *_idle_rounds(run, arms),
             *(
                 f"{kept.name} holds final results of stages since made anew"
                 for kept in sorted(run.folder.glob("results-final-*.json"))
@@ -209,6 +211,17 @@ def write_results(run: Run, data: Dataset, arms: Sequence[Arm], *, final: bool) 
     clean: dict[str, Any] = without_nan(results)
     write_atomic(path, json.dumps(clean, indent=1, allow_nan=False))
     return clean
+
+
+def _idle_rounds(run: Run, arms: Sequence[Arm]) -> list[str]:
+    """Rounds whose arm is another drawing of the model before them: else an equal figure would look like a finding."""
+    names = [arm.name for arm in arms if arm.name.startswith("round-")]
+    why = {name: why_idle(run, f"{name}/adapter") for name in names}
+    return [
+        f"{name.replace('-', ' ')} changed nothing, its model is the one before: {reason}"
+        for name, reason in why.items()
+        if reason
+    ]
 
 
 def split_digest(data: Dataset, split: Split) -> str:
