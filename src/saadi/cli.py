@@ -53,6 +53,7 @@ def _execute(config: Any, out: Path, *, final: bool, dry: bool, as_json: bool, r
     from saadi.pipeline import run
     from saadi.progress import Terminal
     from saadi.report import results_table
+    from saadi.report.headline import headline
 
     with Terminal() as terminal:
         results = run(config, out, final=final, begin=terminal.begin, redo=redo or ())
@@ -64,7 +65,8 @@ def _execute(config: Any, out: Path, *, final: bool, dry: bool, as_json: bool, r
     if as_json:
         typer.echo(json.dumps(results, indent=1))
     else:
-        typer.echo(f"\n{results_table(results)}\n\nThe page: {out / 'report.html'}")
+        sentence, _ = headline(results)
+        typer.echo(f"\n{results_table(results)}\n\n{sentence}\nThe page: {out / 'report.html'}")
 
 
 @app.command()

@@ -24,6 +24,7 @@ from saadi.evaluation.results import split_digest
 from saadi.files import SCRATCH
 from saadi.manifests import MANIFEST
 from saadi.records import Frame, read_records
+from saadi.report.headline import headline
 
 ARMS = (
     *("real", "real-pretrained", "unaligned", "feedback", "rejection", "winners", "round-1", "round-2"),
@@ -177,6 +178,7 @@ def test_the_finished_command_does_nothing_twice(finished: Finished, saadi: Comm
     val = saadi("run", finished.config, "--out", folder)
     assert val.code == 0
     assert "balanced accuracy" in val.out
+    assert headline(finished.results)[0] in val.out
     assert str(folder / "report.html") in val.out
     assert "final results, read on test; they stay" in val.err
     assert read_json(folder / "results.json") == finished.results  # what was read on test is not replaced by val

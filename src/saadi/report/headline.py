@@ -5,20 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from saadi.report.wording import last_round, measured, metric_name, number, span, unseen, verdict, words_of
+from saadi.report.wording import (
+    contrast_name,
+    last_round,
+    measured,
+    metric_name,
+    number,
+    span,
+    told_round,
+    unseen,
+    verdict,
+    words_of,
+)
 
 
 def headline(results: Mapping[str, Any]) -> tuple[str, list[str]]:
     """The result in one sentence, and what has to be said beside it: the rivals, the rare and the unseen classes.
 
-    The sentence is about the last round against real images alone, gain or not, measured or not.
+    The sentence is about one round against real images alone, gain or not, measured or not: `told_round` says which.
     """
     arms, gains = results.get("arms") or {}, results.get("gains") or {}
-    last, metric = last_round(arms), metric_name(results)
-    gain = gains.get(f"{last} - real")
-    if last is None or not gain:
+    told, last, metric = told_round(results), last_round(arms), metric_name(results)
+    gain = gains.get(f"{told} - real")
+    if told is None or last is None or not gain:
         return "These results do not compare aligned images with real images alone.", []
-    who, size = f"ligned images ({last.replace('-', ' ')})", number(abs(measured(gain.get("mean"))))
+    who, size = f"ligned images ({contrast_name(told)})", number(abs(measured(gain.get("mean"))))
     basis = f"(95 % interval {span(gain.get('ci95'))}, {_basis(results)})"
     change = f"changes by {number(gain.get('mean'), sign=True)} points against real images alone"
     sentence = {
@@ -29,25 +40,27 @@ def headline(results: Mapping[str, Any]) -> tuple[str, list[str]]:
     }[verdict(gain)]
     more = []
     chosen = (results.get("val_choices") or {}).get("round", last)
-    other = gains.get(f"{chosen} - real")
+    other = gains.get(f"{last if told == chosen else chosen} - real")
     if chosen != last and other and verdict(other) != "unmeasured":
-        points = f"{number(other['mean'], sign=True)} points over real images alone"
-        more.append(
-            f"Validation images chose {chosen.replace('-', ' ')}: {points} (95 % interval {span(other['ci95'])})."
+        points = (
+            f"{number(other['mean'], sign=True)} points over real images alone (95 % interval {span(other['ci95'])})"
         )
+        after = f"; the last round, {contrast_name(last)}, has" if told == chosen else ":"
+        more.append(f"Validation images chose {contrast_name(chosen)}{after} {points}.")
     used = {"lead": results.get("led", "unled" in arms), "pick": results.get("picked", "unpicked" in arms)}
     parts = [word for word, there in used.items() if there]
-    control = next((arm for arm in ("unled", "unpicked") if arm in arms), None if parts else last)
+    control = next((arm for arm in ("unled", "unpicked") if arm in arms), None if parts else told)
+    alone = f"Alignment alone{'' if told == last or not parts else f' (after {contrast_name(last)})'}"
     whole = f"The method, {', '.join(('alignment', *parts[:-1]))} and {parts[-1]}," if parts else "Alignment"
     method = "The method" if parts else "Alignment"
     without = " and ".join(f"the {part}" for part in parts)
     alike = "led and picked" if used["pick"] else "led"
-    by_itself = [(f"Alignment alone, without {without},", f"{control} - unaligned", "unaligned images")]
+    by_itself = [(f"{alone}, without {without},", f"{control} - unaligned", "unaligned images")]
     for who, pair, name in (
-        (whole, f"{last} - unaligned", "unaligned images"),
+        (whole, f"{told} - unaligned", "unaligned images"),
         *(by_itself if parts else ()),
-        (method, f"{last} - feedback", f"unaligned images that the critic {alike} alike"),
-        (method, f"{last} - rejection", "rejection sampling with the same critic"),
+        (method, f"{told} - feedback", f"unaligned images that the critic {alike} alike"),
+        (method, f"{told} - rejection", "rejection sampling with the same critic"),
     ):
         other = gains.get(pair)
         if other and verdict(other) != "unmeasured":
@@ -55,7 +68,7 @@ def headline(results: Mapping[str, Any]) -> tuple[str, list[str]]:
             tie = f"is not shown to differ from {name}: {number(other['mean'], sign=True)} points"
             said = {"gain": f"beats {name} by {size} points", "harm": f"falls {size} points behind {name}", "none": tie}
             more.append(f"{who} {said[verdict(other)]} {interval}.")
-    absent, so = unseen(results, last), verdict(gain, "rare_ci95")
+    absent, so = unseen(results, told), verdict(gain, "rare_ci95")
     rare = [name for name in results.get("rare_classes", ()) if name not in absent]
     if rare and so != "unmeasured":
         end = {"gain": "", "harm": ", a loss", "none": ", which includes zero"}[so]
@@ -66,7 +79,7 @@ def headline(results: Mapping[str, Any]) -> tuple[str, list[str]]:
         more.append(f"Not measured, since no {kind} image shows them: {', '.join(absent)}.")
     judged, seen = results.get("judge_gains") or {}, words_of(results.get("task")).seen
     led = "unled" in arms and ("unpicked" if "unpicked" in arms else last)
-    for who, arm in (("Alignment alone", control), ("With the critic's lead it", led)):
+    for who, arm in ((alone, control), ("With the critic's lead it", led)):
         judge = judged.get(f"{arm} - unaligned") or {}
         if verdict(judge) != "unmeasured":
             raised = f"{number(judge['mean'], sign=True)} points (95 % interval {span(judge['ci95'])}"

@@ -28,6 +28,7 @@ from saadi.report.wording import (
     metric_name,
     number,
     span,
+    told_round,
     unseen,
     verdict,
     words_of,
@@ -165,11 +166,11 @@ def result_plots(run: Run) -> dict[str, Markup]:
     """The drawings of the results: `arms`, `gains`, `bars` and `seconds`, those there is data for."""
     results, out = run.results, dict[str, Markup]()
     arms, gains, seconds = (results.get(key) or {} for key in ("arms", "gains", "seconds"))
-    last, metric = last_round(arms), metric_name(results)
+    told, metric = told_round(results), metric_name(results)
     if arms:
-        rows = [_interval(arm_name(arm), row, arm == last) for arm, row in arms.items()]
+        rows = [_interval(arm_name(arm), row, arm == told) for arm, row in arms.items()]
         out["arms"] = figures.intervals(rows, f"{metric}, %", f"{metric} of every arm with 95 % intervals")
-        picked = [arm for arm in ("real", "unaligned", "rejection", last) if arm in arms]
+        picked = [arm for arm in ("real", "unaligned", "rejection", told) if arm in arms]
         by_arm = {arm_name(str(arm)): arms[arm].get("per_class") or {} for arm in picked}
         recall = {name: [100 * measured(values.get(c)) for c in run.classes] for name, values in by_arm.items()}
         rare = {k for k, name in enumerate(run.classes) if name in results.get("rare_classes", ())}
@@ -177,7 +178,7 @@ def result_plots(run: Run) -> dict[str, Markup]:
         figure = words_of(run.task).by_class
         out["bars"] = figures.bars(names, recall, rare, f"{figure}, %", f"{figure} by class and arm")
     if gains:
-        rows = [_interval(contrast_name(name), row, name.startswith(f"{last} - ")) for name, row in gains.items()]
+        rows = [_interval(contrast_name(name), row, name.startswith(f"{told} - ")) for name, row in gains.items()]
         label = "differences between arms with 95 % intervals"
         out["gains"] = figures.intervals(rows, "difference, points", label, zero=True)
     if seconds:
@@ -256,6 +257,7 @@ def write_page(run_folder: Path, out: Path | None = None) -> Path:
         near={arm: neighbour_cards(run, arm) for arm in order},
         stages=stages(run),
         last=last_round(arms),
+        told=told_round(run.results),
         unseen=unseen(run.results, next(iter(arms), "")),
         words=words_of(run.task),
         metric=metric_name(run.results),

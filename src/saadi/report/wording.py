@@ -187,6 +187,16 @@ def last_round(arms: Iterable[str]) -> str | None:
     return f"round-{max(rounds)}" if rounds else None
 
 
+def told_round(results: Mapping[str, Any]) -> str | None:
+    """The aligned arm that results are about: on test images the one that val chose, as the method has it.
+
+    On val itself it is the last round's: a choice flatters itself on the images it was made by.
+    """
+    last = last_round(results.get("arms") or {})
+    chosen = (results.get("val_choices") or {}).get("round")
+    return str(chosen) if chosen and last and results.get("split") == "test" else last
+
+
 def interval_of(row: Mapping[str, Any], key: str = "ci95") -> tuple[float, float]:
     """The interval of a row of results; not a number where it has none."""
     low, high = row.get(key) or (None, None)
