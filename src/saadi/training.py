@@ -115,7 +115,9 @@ class _State:
                 kind = "state" if isinstance(value, Tensor) else "number"
                 tensors[f"{kind}/{i}/{name}"] = torch.as_tensor(value)
         tensors |= {f"average/{i}": a for i, a in enumerate(self.average)}
-        tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        # Copies in main memory: a GPU has no room for channels_last weights and moments twice, and moments of 8 bits
+        # share their tables, which safetensors refuses.
+        tensors = {name: tensor.to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
         partial = path.with_name(path.name + ".partial")
         save_file(tensors, partial, {"step": str(step), "first": repr(first), "rows": json.dumps(rows)})
         with partial.open("rb") as handle:

@@ -65,6 +65,7 @@ def prepare(run: Run, data: Dataset) -> None:
         return lambda folder, _: (folder / name).write_text(json.dumps(values))
 
     run.stage("data", real)
+    run.stage("round-1/adapter", text("summary.json", {"stopped_at": 9, "reason": "all steps done", "learnt": True}))
     run.stage("critic", text("critic.json", {"model": "small-cnn", "fold_of_group": {"train-0": 0}}))
     synthetic = {arm.name: {"n": 4, "kid": 0.1, "memorised": 0.05} for arm in ARMS if arm.samples}
     facts = {"synthetic": synthetic, "yardstick": "fresh images", "memorised_fresh": 0.05, "judge_gains": {}}

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from saadi.errors import BadInput
@@ -241,23 +242,36 @@ def test_a_loss_scale_that_overflows_is_halved_and_nothing_is_lost() -> None:
     torch.testing.assert_close(scaled.net.weight, plain.net.weight)
 
 
-def test_moments_of_8_bits_are_bitsandbytes_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_moments_of_8_bits_are_bitsandbytes_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     made: list[torch.optim.Optimizer] = []
+    table = torch.linspace(-1, 1, 256)
 
     class AdamW8bit(torch.optim.AdamW):
+        """With a table of levels that all parameters share, as bitsandbytes has it."""
+
         def __init__(self, *arguments: Any, **named: Any) -> None:
             super().__init__(*arguments, **named)
             made.append(self)
 
-    net, recipe = fresh(), replace(RECIPE, eight_bit=True)
+        def step(self, closure: Any = None) -> None:
+            super().step()
+            for state in self.state.values():
+                state["qmap1"] = table
+
+    net, recipe, checkpoint = fresh(), replace(RECIPE, eight_bit=True), tmp_path / "checkpoint"
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as if it were not installed
     with pytest.raises(BadInput, match=r"^compute.eight_bit: bitsandbytes is not installed"):
         fit({"net": net}, loss_of(net), recipe)
     monkeypatch.setitem(sys.modules, "bitsandbytes", SimpleNamespace(optim=SimpleNamespace(AdamW8bit=AdamW8bit)))
-    fit({"net": net}, loss_of(net), recipe)
+    fit({"net": net}, loss_of(net), recipe, checkpoint=checkpoint, every=2)
     (optimiser,) = made
     assert [group["weight_decay"] for group in optimiser.param_groups] == [0.1, 0.0]
     assert not torch.equal(net.head.weight, fresh().head.weight)
+    kept = load_file(checkpoint)
+    assert sum(name.endswith("qmap1") for name in kept) > 1
+    again = fresh()
+    fit({"net": again}, loss_of(again), recipe, checkpoint=checkpoint, every=2)  # takes up what was written
+    assert torch.equal(again.head.weight, net.head.weight)
 
 
 def test_log_leaves_out_the_seconds(tmp_path: Path) -> None:
