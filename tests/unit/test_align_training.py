@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import Any
 
 import pytest
 import torch
 from small_diffusion import CONFIG, HELD_OUT, TRAIN, every_draw, small_generator, stir
 
+from saadi.alignment import train
 from saadi.alignment.train import align, alignment_passes, bank_errors, extrapolate, make_bank, training_draws
 from saadi.diffusion.generator import Generator
 from saadi.diffusion.lora import add_adapter, outer_weights
 from saadi.errors import BadInput
 from saadi.seeds import seed_of
+from saadi.shares import Resources
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +80,29 @@ def test_training_stops_when_the_held_out_winners_error_rises(generator: Generat
     kept = bank_errors(unet, generator.schedule, HELD_OUT, bank, *every_draw(len(HELD_OUT), config.bank))
     change = kept.winner.mean() / kept.reference_winner.mean() - 1
     assert float(change.detach()) == pytest.approx(fine[-1]["winner_change"], abs=1e-4)
+
+
+def test_errors_are_taken_in_pieces_that_memory_allows(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, asked, ask = make_bank(generator.unet, generator.schedule, TRAIN, 2, seed=1), list[int](), train._bank_errors
+
+    def scarce(*known: Any) -> Any:
+        asked.append(len(known[-1]))
+        if asked[-1] > room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return ask(*known)
+
+    monkeypatch.setattr(train, "_bank_errors", scarce)
+    room = 3
+    pieces = make_bank(generator.unet, generator.schedule, TRAIN, 2, seed=1)
+    torch.testing.assert_close(pieces.reference_winner, whole.reference_winner)
+    torch.testing.assert_close(pieces.reference_loser, whole.reference_loser)
+    assert asked == [8, 4, 2, 2, 4, 2, 2]
+    asked.clear()
+    make_bank(generator.unet, generator.schedule, TRAIN, 2, seed=1, resources=Resources(micro=3))
+    assert asked == [3, 3, 2]
+    room = 0
+    with pytest.raises(BadInput, match="no memory for a pair"):
+        make_bank(generator.unet, generator.schedule, TRAIN, 2, seed=1)
 
 
 def test_an_unknown_objective_is_bad_input(generator: Generator) -> None:

@@ -253,10 +253,11 @@ def test_moments_of_8_bits_are_bitsandbytes_own(monkeypatch: pytest.MonkeyPatch,
             super().__init__(*arguments, **named)
             made.append(self)
 
-        def step(self, closure: Any = None) -> None:
-            super().step()
+        def step(self, closure: Any = None) -> Any:
+            loss = super().step(closure)
             for state in self.state.values():
                 state["qmap1"] = table
+            return loss
 
     net, recipe, checkpoint = fresh(), replace(RECIPE, eight_bit=True), tmp_path / "checkpoint"
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as if it were not installed

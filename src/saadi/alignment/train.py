@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
@@ -19,7 +20,6 @@ from saadi.diffusion.objective import Clean, Schedule, denoised, epsilon_errors,
 from saadi.errors import BadInput
 from saadi.seeds import numpy_rng, seed_of, torch_rng
 from saadi.shares import PLAIN, Resources
-from saadi.team import ALONE, Team
 from saadi.training import Progress, Recipe, fit
 
 _REFERENCE_BATCH, _CELLS = 64, 2**18
@@ -100,30 +100,48 @@ def make_bank(
     *,
     weighting: str = "epsilon",
     earliest: float = 0.0,
-    team: Team = ALONE,
+    resources: Resources = PLAIN,
 ) -> Bank:
     """Draw `draws` noises and stratified timesteps for each pair and compute the reference's errors, once."""
     timesteps = bank_timesteps(len(pairs), draws, len(schedule.alpha_bar), seed, earliest)
     bank = Bank(timesteps, seed, weighting, torch.zeros(timesteps.shape), torch.zeros(timesteps.shape))
-    winner, loser, _ = _every_error(reference, schedule, pairs, bank, team)
+    winner, loser, _ = _every_error(reference, schedule, pairs, bank, resources)
     return replace(bank, reference_winner=winner.view(timesteps.shape), reference_loser=loser.view(timesteps.shape))
 
 
 def _every_error(
-    unet: nn.Module, schedule: Schedule, pairs: Pairs, bank: Bank, team: Team
+    unet: nn.Module, schedule: Schedule, pairs: Pairs, bank: Bank, resources: Resources
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Errors on winners and losers and their overlaps at all draws of all pairs of a bank, each [P x K], pair by pair.
-    The team's processes share them out."""
+    The team's processes share them out, in pieces that memory allows."""
     order = torch.cartesian_prod(torch.arange(len(pairs)), torch.arange(bank.timesteps.shape[1]))
-    found = torch.zeros(3, len(order))
+    found, team = torch.zeros(3, len(order)), resources.team
+
+    def errors_at(rows: Tensor) -> Tensor:
+        return torch.stack(_bank_errors(unet, schedule, pairs, bank, *order[rows].unbind(1))).cpu()
+
     with torch.no_grad():
-        at_once = min(_REFERENCE_BATCH, _CELLS // pairs.shape[-2:].numel())
-        for number, rows in enumerate(torch.split(torch.arange(len(order)), max(1, at_once // 2))):
+        at_once = min(_REFERENCE_BATCH, _CELLS // pairs.shape[-2:].numel()) // 2
+        at_once = max(1, min(at_once, resources.micro or at_once))
+        for number, rows in enumerate(torch.split(torch.arange(len(order)), at_once)):
             if number % team.size == team.rank:
-                found[:, rows] = torch.stack(_bank_errors(unet, schedule, pairs, bank, *order[rows].unbind(1))).cpu()
+                found[:, rows] = _in_pieces(errors_at, rows)
     team.add([found])
     winner, loser, overlap = found
     return winner, loser, overlap
+
+
+def _in_pieces(errors_at: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """`errors_at` some rows, [3, B], in halves where there is no memory for all of them at once."""
+    try:
+        return errors_at(rows)
+    except RuntimeError as error:
+        if not should_reduce_batch_size(error):
+            raise
+    # Not within the handler, where the error still holds what was computed so far
+    if len(rows) == 1:
+        raise BadInput("alignment: no memory for a pair; use a smaller model, data.size or precision")
+    return torch.cat([_in_pieces(errors_at, half) for half in rows.chunk(2)], 1)
 
 
 def _bank_errors(
@@ -161,7 +179,8 @@ def align(
 ) -> tuple[list[dict[str, float]], str]:
     """Add an adapter to `unet` and train it in place; returns the log and why training ended.
 
-    `reference` may be `unet` itself (the previous round): its errors are taken before the adapter exists. Held-out
+    `reference` may be `unet` itself (the previous round): its errors are taken before the adapter exists; another model
+    is then moved to main memory. Held-out
     pairs, on fixed draws, give pair accuracy and the winner's and the loser's change of error apart, since a growing
     margin can hide that both get worse (likelihood displacement). `train` and `held_out` hold a pair each at least.
     The adapter is float32 whatever the type of the UNet's own weights.
@@ -180,10 +199,12 @@ def align(
             seed_of(seed, key),
             weighting=config.weighting,
             earliest=config.earliest,
-            team=resources.team,
+            resources=resources,
         )
         for pairs, count, key in ((train, draws, "train"), (held_out, config.bank, "held-out"))
     )
+    if reference is not unet:
+        reference.to("cpu")  # not asked again
     add_adapter(unet, config.rank, seed_of(seed, "adapter"))
     loss_of = OBJECTIVES[config.objective]
 
@@ -196,7 +217,7 @@ def align(
         return (loss + config.sft * sft(errors, config.beta)).mean()
 
     def watch(step: int) -> dict[str, float]:
-        winner, loser, _ = _every_error(unet, schedule, held_out, watched, resources.team)
+        winner, loser, _ = _every_error(unet, schedule, held_out, watched, resources)
         base_winner, base_loser = watched.reference_winner.flatten(), watched.reference_loser.flatten()
         margin = relative_margin(winner, loser, base_winner, base_loser)
         return {
