@@ -176,22 +176,29 @@ def joined(own: Sequence[Pair], imported: Sequence[Pair]) -> list[Pair]:
     return [*(pair for pair in own if taken.isdisjoint(ends(pair))), *imported]
 
 
-def bundles(pairs: Sequence[Pair]) -> list[list[Pair]]:
-    """Pairs that share an image, directly or through others, together, in the order of the first of each. Those made
-    here share none; imported ones may."""
-    names = {name: row for row, name in enumerate(dict.fromkeys(one for pair in pairs for one in ends(pair)))}
-    edges = np.array([[names[one] for one in ends(pair)] for pair in pairs], np.int64).reshape(-1, 2)
-    links = coo_array((np.ones(len(edges)), edges.T), shape=(len(names), len(names)))
+def bundles(pairs: Sequence[Pair], places: Mapping[str, str] | None = None) -> list[list[Pair]]:
+    """Pairs that share an image or, of samples that `places` names, where these are painted, directly or through
+    others, together, in the order of the first of each. Pairs made here share no image; imported ones may."""
+    of = places or {}
+    links = [(pair.winner, pair.loser) for pair in pairs]
+    links += [(one, f"at {of[one]}") for pair in pairs for one in ends(pair) if one in of]
+    names = {name: row for row, name in enumerate(dict.fromkeys(name for link in links for name in link))}
+    edges = np.array([[names[one] for one in link] for link in links], np.int64).reshape(-1, 2)
+    graph = coo_array((np.ones(len(edges)), edges.T), shape=(len(names), len(names)))
+    part = connected_components(graph, directed=False)[1]
     found: dict[int, list[Pair]] = {}
-    for pair, part in zip(pairs, connected_components(links, directed=False)[1][edges[:, 0]], strict=True):
-        found.setdefault(int(part), []).append(pair)
+    for pair in pairs:
+        found.setdefault(int(part[names[pair.winner]]), []).append(pair)
     return list(found.values())
 
 
-def hold_out(pairs: Sequence[Pair], share: float, *keys: int | str) -> tuple[list[Pair], list[Pair]]:
-    """Split pairs at random into (kept, held out), which share no image; at least one is held out where there are two
-    or more. Where all hang together nothing could be held out: then, and only then, they are dealt one by one."""
-    whole = bundles(pairs)
+def hold_out(
+    pairs: Sequence[Pair], share: float, *keys: int | str, places: Mapping[str, str] | None = None
+) -> tuple[list[Pair], list[Pair]]:
+    """Split pairs at random into (kept, held out), which share no image and none of the `places` (see `bundles`); at
+    least one is held out where there are two or more. Where all hang together nothing could be held out: then, and only
+    then, they are dealt one by one."""
+    whole = bundles(pairs, places)
     parts = whole if len(whole) > 1 else [[pair] for pair in pairs]
     count = min(len(parts) - 1, max(1, round(share * len(parts)))) if len(parts) > 1 and share > 0 else 0
     chosen = set(numpy_rng(*keys).permutation(len(parts))[:count].tolist())

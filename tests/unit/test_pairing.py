@@ -90,6 +90,17 @@ def test_no_image_is_both_learnt_from_and_held_out(pairs: list[Pair], share: flo
         }
 
 
+def test_what_is_painted_at_one_place_is_held_out_together() -> None:
+    pairs = [Pair(f"w{row}", f"l{row}", "hook", 1.0) for row in range(12)]
+    places = {f"{end}{row}": f"place-{row // 3}" for row in range(12) for end in "wl"}
+    assert bundles(pairs, places) == [pairs[start : start + 3] for start in range(0, 12, 3)]
+    for key in range(9):
+        kept, held = hold_out(pairs, 0.2, key, places=places)
+        assert len(held) == 3
+        assert {places[pair.winner] for pair in kept}.isdisjoint(places[pair.winner] for pair in held)
+    assert len(hold_out(pairs, 0.2, 0, places=dict.fromkeys(places, "one"))[1]) == 2  # else none could be watched
+
+
 def test_the_critics_own_pairs_give_way_to_imported_ones_of_the_same_images() -> None:
     own = [Pair("a", "b", "hook", 2.0), Pair("c", "d", "hook", 1.0)]
     imported = [Pair("b", "a", "hook", 0.0), Pair("b", "e", "hook", 0.0)]

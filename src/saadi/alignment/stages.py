@@ -80,7 +80,11 @@ def align_round(
             reason = f"{len(pairs)} preference pairs, {LEAST_PAIRS} are needed"
             _finish(run, folder, generator, [], {"stopped_at": 0, "reason": reason, "unet_passes": 0})
             return
-        kept, watched = hold_out(pairs, config.preferences.held_out, config.seed, "held-out", round_)
+        # What is painted at one place in one frame, or starts from one image, is alike even where no image is shared
+        places = {
+            one.id: one.condition.id for one in samples if (one.condition.frame, one.condition.start) != (None, None)
+        }
+        kept, watched = hold_out(pairs, config.preferences.held_out, config.seed, "held-out", round_, places=places)
         reference = generator if config.alignment.reference == "previous" else model_at(run.folder, config, [])
         cache, known = folder / SCRATCH, (run, generator, data, critic, samples, scores)
         train = pair_table(*known, kept, cache / "train", round_=round_)
