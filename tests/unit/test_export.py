@@ -94,6 +94,17 @@ def test_a_models_card_counts_the_rounds_that_were_made() -> None:
     assert "aligned in 2 rounds to" in model_card(RunConfig(rounds=3), found)
 
 
+def test_a_models_card_says_which_arm_the_images_are_of_that_it_draws() -> None:
+    config, found = RunConfig(rounds=2), results()
+    found["arms"] |= dict.fromkeys(("round-1", "unled"), found["arms"]["real"])  # `unled` is of the last round
+    said = "they are those of the arm `unled`"
+    assert said in model_card(config, found)
+    assert said not in model_card(config, found | {"val_choices": {"round": "round-1"}})
+    near = config.model_copy(update={"sampling": config.sampling.model_copy(update={"strength": 0.5})})
+    assert said not in model_card(near, found)
+    assert "where the run's start from training images" in model_card(near, found)
+
+
 def test_an_image_that_started_from_a_patients_stays_with_that_patient(tmp_path: Path) -> None:
     config = parse_config({"sampling": {"strength": 0.4}}, "a test")
     frames = [Frame("a.png", ("hook",), "P1", "train"), Frame("b.png", ("hook",), "P2", "train")]

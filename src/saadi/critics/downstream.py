@@ -90,9 +90,9 @@ class Network:
     def features(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """What a classifier's last layer sees, [N, D], of images. Raises `BadInput` where it does not say."""
         found = []
-        for start in range(0, len(images), _PREDICT_BATCH):
+        for rows in self._batches(images):
             with evaluating(self.net):
-                x = _tensor(images[start : start + _PREDICT_BATCH]).to(self.device)
+                x = _tensor(images[rows]).to(self.device)
                 found.append(penultimate(self.net, self.made.prepared(x)).double().cpu().numpy())
         return np.concatenate(found)
 

@@ -186,9 +186,18 @@ def save_png(path: Path, image: NDArray[np.uint8]) -> None:
 
 def read_images(root: Path, samples: Sequence[Sample]) -> NDArray[np.uint8]:
     """The images [N, S, S, 3] of samples of a run."""
-    return np.stack([np.asarray(Image.open(root / sample.file)) for sample in samples])
+    return _read([root / sample.file for sample in samples])
 
 
 def read_masks(root: Path, samples: Sequence[Sample]) -> NDArray[np.uint8]:
     """The id maps [N, S, S] that samples of a run were asked to show."""
-    return np.stack([np.asarray(Image.open(root / str(sample.mask))) for sample in samples])
+    return _read([root / str(sample.mask) for sample in samples])
+
+
+def _read(files: Sequence[Path]) -> NDArray[np.uint8]:
+    """Images of one size, each straight into its row: a list of them beside the array would be as much memory again."""
+    first = np.asarray(Image.open(files[0]))
+    found = np.empty((len(files), *first.shape), np.uint8)
+    for row, file in enumerate(files):
+        found[row] = np.asarray(Image.open(file))
+    return found

@@ -57,7 +57,7 @@ def _recipe(config: RunConfig, other: dict[str, Any]) -> ClassifierConfig:
 
 
 def train(context: Context, out: Path, *, training: dict[str, Any]) -> None:
-    """A job: a `Training`, as `dataclasses.asdict` has it: the model, and its log-probabilities on val."""
+    """A job: a `Training`, as `dataclasses.asdict` has it: the model, and what the task keeps of its answers on val."""
     config, this = context.config, Training.of(training)
     data = data_of(context)
     real, val = data.split("train"), data.split("val")
