@@ -3,8 +3,8 @@
     python benchmarks/study.py studies/phantom-classification --seeds 201 202 --work runs/study   # hours; resumable
     python benchmarks/study.py studies/phantom-classification                                      # the table
 
-A seed redraws world, base, critic, samples, adapters and trainings. Its variants share what is before alignment. A
-finished seed is `seed-N.json` beside `study.yaml`: figures, and what every training said of every test image. Of these
+A seed redraws patients, images, base, critic, samples, adapters and trainings. Its variants share what is before
+alignment. A finished seed is `seed-N.json` beside `study.yaml`: figures, and what every training said of every test image. Of these
 alone are made table.json and figure.svg.
 """
 
