@@ -78,8 +78,8 @@ def crossed_bootstrap(
     and of seeds, so differences are paired: training i of all arms shares what can be shared, such as the order of real
     batches. This is the pigeonhole bootstrap (Owen 2007, doi:10.1214/07-AOAS122). Its intervals are too wide, by up to
     sqrt(3), where the noise of single predictions outweighs what groups and seeds have in common, and too narrow where
-    there are few (n) groups or seeds: like any bootstrap's by up to sqrt(1 - 1/n), and beyond that since their spread is
-    itself an estimate; of three trainings whose differences are of one sign no resample has another. How often that
+    there are few (n) groups or seeds: like any bootstrap's by up to sqrt(1 - 1/n), and beyond that since their spread
+    is itself an estimate; of three trainings whose differences are of one sign no resample has another. How often that
     finds what is not there: `benchmarks/intervals.py`.
 
     With one group, its images are resampled instead, and `unit` is "image": what is found holds for that group alone.
