@@ -3,8 +3,8 @@
     python benchmarks/phantom_seeds.py --seeds 101 102 103 104 105 --out runs/phantom-seeds
     python benchmarks/phantom_seeds.py --task segmentation --out runs/phantom-seeds-segmentation
 
-Each seed redraws patients, images, base, critic, samples, adapters and trainings. The summary's interval is a t-interval
-over pipeline seeds: unlike the demo's own, it is not conditional on one generator.
+Each seed redraws patients, images, base, critic, samples, adapters and trainings. The summary's interval is a
+t-interval over pipeline seeds: unlike the demo's own, it is not conditional on one generator.
 """
 
 from __future__ import annotations

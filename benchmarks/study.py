@@ -4,8 +4,8 @@
     python benchmarks/study.py studies/phantom-classification                                      # the table
 
 A seed redraws patients, images, base, critic, samples, adapters and trainings. Its variants share what is before
-alignment. A finished seed is `seed-N.json` beside `study.yaml`: figures, and what every training said of every test image.
-Of these alone are made table.json and figure.svg.
+alignment. A finished seed is `seed-N.json` beside `study.yaml`: figures, and what every training said of every test
+image. Of these alone are made table.json and figure.svg.
 """
 
 from __future__ import annotations
