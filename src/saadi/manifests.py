@@ -10,6 +10,7 @@ from typing import Any
 
 from saadi.errors import BadInput
 from saadi.files import SCAFFOLD, file_digest
+from saadi.records import read_json
 
 MANIFEST = "manifest.json"
 
@@ -77,3 +78,20 @@ def verify(stage: str, folder: Path, outputs: Mapping[str, str]) -> None:
             raise BadInput(f"{path}: is missing, though stage {stage} was finished; --redo {stage} makes it anew")
         if file_digest(path) != expected:
             raise BadInput(f"{path}: was changed after stage {stage} wrote it; --redo {stage} makes it anew")
+
+
+def retire_results(folder: Path) -> None:
+    """Take away a run's results and page, which are true of the stages they were made from only.
+
+    What was read on `test` is never lost: final results, and the predictions behind them, are kept under other names.
+    """
+    for told in ("report.html", "model-card.md"):
+        (folder / told).unlink(missing_ok=True)
+    results, predictions = folder / "results.json", folder / "evaluation" / "predictions-test.npz"
+    if not read_json(results).get("final"):
+        results.unlink(missing_ok=True)
+        return
+    number = len(list(folder.glob("results-final-*.json"))) + 1
+    if predictions.is_file():
+        predictions.replace(predictions.with_name(f"predictions-final-{number}.npz"))
+    results.replace(folder / f"results-final-{number}.json")  # last: a kill before it is made good

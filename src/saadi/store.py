@@ -19,13 +19,15 @@ from saadi.config import RunConfig
 from saadi.configfile import differences, dump_config
 from saadi.errors import BadInput, Diverged
 from saadi.files import UNFINISHED, digest, versions
-from saadi.manifests import MANIFEST, hash_outputs, inputs_of, read_manifest, sweep, verify
+from saadi.manifests import MANIFEST, hash_outputs, inputs_of, read_manifest, retire_results, sweep, verify
 from saadi.records import read_json, write_atomic
 from saadi.runtime import peak_memory
 from saadi.team import ALONE, Team
 from saadi.training import Progress
 from saadi.workers import Crew
 
+REDO = "redo.json"
+"""In a run's folder while stages are made anew: those asked for, and which of them are still to be begun."""
 Begin = Callable[[str], Progress]
 """Called with a stage's name when it starts; gives where to report progress to."""
 
@@ -51,7 +53,7 @@ class Run:
         self, folder: Path, config: RunConfig, *, begin: Begin = silent, redo: Sequence[str] = (), team: Team = ALONE
     ) -> None:
         self.folder, self.config, self.team, self.begin = folder, config, team, begin if team.leads else silent
-        self._redo, self._may_redo = set(redo), bool(redo)
+        self._redo, self._asked, self._may_redo = set(redo), set(redo), bool(redo)
         self._digests: dict[str, str] = {}
         self.finished: Callable[[str, Path], None] = lambda name, folder: None
         """Called when a stage was made, not when it was found done."""
@@ -90,6 +92,8 @@ class Run:
                 self._unmake()
             os.close(self._lock)
             raise
+        if self._asked:
+            self._note_redo()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -98,6 +102,8 @@ class Run:
             self.crew.leave()
             if self.team.leads and self._fresh and isinstance(error, BadInput) and not inputs_of(self.folder):
                 self._clear()  # no stage was done: the mended config must not meet this one's remains
+            if self.team.leads and kind is None:
+                (self.folder / REDO).unlink(missing_ok=True)
         finally:
             if self.team.leads:
                 os.close(self._lock)
@@ -114,9 +120,11 @@ class Run:
 
     def _check_config(self) -> None:
         path, new = self.folder / "config.yaml", self.config.model_dump(mode="json")
+        before = read_json(self.folder / REDO)
+        known = set(before.get("asked", ()))
         made = inputs_of(self.folder)
         begun = {str(file.parent.relative_to(self.folder)) for file in self.folder.rglob(UNFINISHED)}
-        stages = begun.union(made, *made.values())
+        stages = begun.union(known, made, *made.values())
         if unknown := sorted(self._redo - stages):
             there = ", ".join(sorted(stages)) or "none yet"
             raise BadInput(f"--redo {unknown[0]}: no such stage in {self.folder}; there are: {there}")
@@ -131,6 +139,14 @@ class Run:
         elif any(entry.name != ".lock" for entry in self.folder.iterdir()):
             raise BadInput(f"{self.folder}: is not empty and not a run of saadi; choose another --out")
         write_atomic(path, dump_config(self.config))
+        # A redo that was stopped goes on, with `--redo` or without: what it has begun anew is not begun again
+        self._redo = set(before.get("left", ())) | (self._asked - known)
+        self._asked |= known
+        self._may_redo = bool(self._asked)
+
+    def _note_redo(self) -> None:
+        facts = {"asked": sorted(self._asked), "left": sorted(self._redo)}
+        write_atomic(self.folder / REDO, json.dumps(facts))
 
     def path(self, stage: str) -> Path:
         """The folder of a stage."""
@@ -203,7 +219,6 @@ class Run:
         """The seconds already spent on a stage that is to be done; None where it is done."""
         manifest_path = folder / MANIFEST
         asked = name in self._redo
-        self._redo.discard(name)
         if manifest_path.exists() and not asked:
             manifest = read_manifest(manifest_path, name)
             if manifest["key"] == key:
@@ -222,6 +237,9 @@ class Run:
         if spent is not None and not asked:
             return spent
         self._forget(name)
+        if asked:
+            self._redo.discard(name)
+            self._note_redo()
         return 0.0
 
     def _finish(self, name: str, folder: Path, key: Mapping[str, Any], spent: float) -> None:
@@ -265,23 +283,6 @@ class Run:
     def _made_from(self, name: str) -> list[str]:
         """The finished stages that a stage is an input of."""
         return [other for other, inputs in inputs_of(self.folder).items() if name in inputs]
-
-
-def retire_results(folder: Path) -> None:
-    """Take away a run's results and page, which are true of the stages they were made from only.
-
-    What was read on `test` is never lost: final results, and the predictions behind them, are kept under other names.
-    """
-    for told in ("report.html", "model-card.md"):
-        (folder / told).unlink(missing_ok=True)
-    results, predictions = folder / "results.json", folder / "evaluation" / "predictions-test.npz"
-    if not read_json(results).get("final"):
-        results.unlink(missing_ok=True)
-        return
-    number = len(list(folder.glob("results-final-*.json"))) + 1
-    if predictions.is_file():
-        predictions.replace(predictions.with_name(f"predictions-final-{number}.npz"))
-    results.replace(folder / f"results-final-{number}.json")  # last: a kill before it is made good
 
 
 def _yaml(path: Path) -> Any:

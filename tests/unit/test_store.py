@@ -19,7 +19,7 @@ from saadi.configfile import differences
 from saadi.errors import BadInput, Interrupted
 from saadi.files import UNFINISHED, digest, file_digest, save_array
 from saadi.manifests import MANIFEST, read_manifests
-from saadi.store import Run
+from saadi.store import REDO, Run
 from saadi.training import Progress
 
 
@@ -100,6 +100,39 @@ def test_a_redo_that_is_interrupted_resumes_without_being_asked_again(tmp_path: 
     assert not (tmp_path / "run/b").exists()
     chain(tmp_path / "run", calls)
     assert calls == ["a", "b", "c/d", "a", "a", "b", "c/d"]
+
+
+def test_a_redo_that_is_interrupted_resumes_by_the_same_command(tmp_path: Path) -> None:
+    """A job that a cluster starts again and again with `--redo` must end; once it has, the same command redoes."""
+    calls: list[str] = []
+    chain(tmp_path / "run", calls)
+    for _ in range(2):
+        calls.clear()
+        with pytest.raises(Interrupted):
+            chain(tmp_path / "run", calls, "a", "b", fail="b")
+        assert calls == ["a", "b"]
+        calls.clear()
+        with pytest.raises(Interrupted):
+            chain(tmp_path / "run", calls, "a", "b", fail="c/d")
+        assert calls == ["b", "c/d"]
+        calls.clear()
+        chain(tmp_path / "run", calls, "a", "b")
+        assert calls == ["c/d"]
+        assert not (tmp_path / "run" / REDO).exists()
+
+
+def test_a_redo_killed_before_it_removed_anything_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    chain(tmp_path / "run", calls)
+    with monkeypatch.context() as patch:
+        patch.setattr("saadi.store.retire_results", lambda folder: (_ for _ in ()).throw(Interrupted()))
+        with pytest.raises(Interrupted):
+            chain(tmp_path / "run", calls, "b")
+    assert len(read_manifests(tmp_path / "run")) == 3
+    chain(tmp_path / "run", calls)  # without being asked again
+    assert calls == ["a", "b", "c/d", "b", "c/d"]
 
 
 @pytest.mark.parametrize("final", [False, True])
