@@ -135,6 +135,27 @@ def test_bad_folders(tmp_path: Path) -> None:
     _refused(tmp_path, PATTERN, "lies beside train, val or test")
 
 
+@pytest.mark.parametrize(
+    "names", [("Train", "Val", "Test"), ("training", "validation", "testing"), ("train", "valid", "test")]
+)
+def test_splits_by_another_name_are_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """As classes they would be shared out anew, and the user's split would be lost without a word."""
+    _touch(tmp_path, (f"{name}/{kind}/P{i}_{j}.png" for i, name in enumerate(names) for kind in "ab" for j in "01"))
+    found = scan_folders(tmp_path, PATTERN, 0)
+    assert found.frames == ()
+    for name, split in zip(names, ("train", "val", "test"), strict=True):
+        hints = [problem for problem in found.problems if f"unknown split {name!r}; did you mean {split}?" in problem]
+        assert len(hints) == (name != split)
+    (tmp_path / "extra").mkdir()
+    _refused(tmp_path, PATTERN, "did you mean")
+
+
+def test_classes_may_be_called_valid_and_invalid(tmp_path: Path) -> None:
+    _touch(tmp_path, (f"{kind}/P{p}_0.png" for p in range(10) for kind in ("valid", "invalid")))
+    space, _ = scan_folders(tmp_path, PATTERN, 0).accept()
+    assert space.names == ("invalid", "valid")
+
+
 def test_one_class_and_untrained_classes(tmp_path: Path) -> None:
     one = _touch(tmp_path / "one", (f"hook/P{i}_0.png" for i in range(5)))
     files = ["train/a/P0_0.png", "train/b/P0_0.png", "val/c/P1_0.png", "test/a/P2_0.png"]

@@ -16,6 +16,9 @@ from saadi.records import SPLITS, Frame, Split
 from saadi.seeds import numpy_rng
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+SPLIT_WORDS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+"""What people call the folders of a split, in small letters."""
+
 SHARES = (0.6, 0.2, 0.2)
 MIN_GROUPS = 4
 """Two to train on, since the critic is cross-fitted by group, and one each for val and test."""
@@ -84,14 +87,32 @@ def _images(folder: Path, root: Path) -> list[str]:
     return sorted(file.as_posix() for file in files if not any(part.startswith(".") for part in file.parts))
 
 
+def _misnamed(folder: Path, tops: list[Path]) -> list[str]:
+    """Top folders that mean a split but are not named as one: taken for classes, they would undo the user's split.
+
+    `valid` beside `invalid` may be classes; what is called after training beside others is none.
+    """
+    meant = [top.name for top in tops if top.name.strip().lower() in SPLIT_WORDS]
+    if len(meant) < len(tops) and not any(name.strip().lower().startswith("train") for name in meant):
+        return []
+    problems = []
+    for name in meant:
+        try:
+            parse_split(name)
+        except BadInput as error:
+            problems.append(f"{folder}: {error} Rename the folder: of splits they are called train, val and test")
+    return problems
+
+
 def _find(folder: Path) -> tuple[list[Found], list[str]]:
     """All images by class and, if the top folders are splits, by split; and problems."""
     tops = _visible(folder)
+    if problems := _misnamed(folder, tops):
+        return [], problems
     others = [top.name for top in tops if top.name not in SPLITS]
     if len(others) < len(tops) and others:
         return [], [f"{folder}: {others[0]} lies beside train, val or test; move class folders into these or use none"]
     found: list[Found] = []
-    problems: list[str] = []
     for top in tops:
         split = None if others else parse_split(top.name)
         for kind in [top] if others else _visible(top):
