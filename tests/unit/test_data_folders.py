@@ -85,6 +85,28 @@ def test_deeper_folders_count_and_hidden_or_other_files_do_not(tmp_path: Path) -
     }
 
 
+def test_files_that_are_left_out_are_said(tmp_path: Path) -> None:
+    _ten_patients(tmp_path)
+    aside = ["hook/Thumbs.db", "hook/.x.gif", "clip/notes.txt", "clip/a.json", "groups.csv", "clip/.old/x.gif"]
+    drawn = scan_folders(_touch(tmp_path, aside), PATTERN, 0).notes
+    assert len(drawn) == 1
+    _touch(tmp_path, ["loose.png"])
+    one = scan_folders(tmp_path, PATTERN, 0).notes
+    assert one == (*drawn, "1 image lies in no class folder and is left out, first loose.png")
+    _touch(tmp_path, ["loose.JPG", "hook/P1_7.gif", "hook/P1_8.GIF", "clip/P2/P2_3.heic", "clip/P2_4"])
+    assert scan_folders(tmp_path, PATTERN, 0).notes == (
+        *drawn,
+        "4 files are no images by their ending (.gif, .heic, none) and left out, first clip/P2/P2_3.heic",
+        "2 images lie in no class folder and are left out, first loose.JPG",
+    )
+    only = scan_folders(_touch(tmp_path / "only", ["train/a/P0_0.gif", "train/P0_1.png"]), PATTERN, 0)
+    assert only.notes == (
+        "1 file is no image by its ending (.gif) and left out, first train/a/P0_0.gif",
+        "1 image lies in no class folder and is left out, first train/P0_1.png",
+    )
+    assert "no images" in only.problems[0]
+
+
 def test_groups_and_splits_from_a_csv(tmp_path: Path) -> None:
     files = [f"{kind}/{i}.png" for kind in ("a", "b") for i in range(3)]
     _touch(tmp_path, files)

@@ -16,6 +16,9 @@ from saadi.records import SPLITS, Frame, Split
 from saadi.seeds import numpy_rng
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+BESIDE = (".csv", ".json", ".txt", ".md", ".db", ".ini")
+"""What may lie among images without being meant as one: tables, notes, and what file browsers leave behind."""
+
 SPLIT_WORDS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 """What people call the folders of a split, in small letters."""
 
@@ -81,10 +84,31 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _images(folder: Path, root: Path) -> list[str]:
-    """Image files below a folder, relative to `root`, sorted; hidden files and folders are left out."""
-    files = (path.relative_to(root) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    return sorted(file.as_posix() for file in files if not any(part.startswith(".") for part in file.parts))
+def _files(folder: Path, root: Path) -> tuple[list[str], list[str]]:
+    """Files below a folder, relative to `root`, sorted: images, and others that may be meant as such; none hidden."""
+    files = sorted(path.relative_to(root) for path in folder.rglob("*") if path.is_file())
+    shown = [file for file in files if not any(part.startswith(".") for part in file.parts)]
+    images = [file.as_posix() for file in shown if file.suffix.lower() in SUFFIXES]
+    return images, [file.as_posix() for file in shown if file.suffix.lower() not in (*SUFFIXES, *BESIDE)]
+
+
+def _left_out(others: list[str], loose: list[str]) -> list[str]:
+    """Notes on the files of class folders that are no images, and on images that lie in no class folder."""
+    notes = []
+    if others:
+        endings = ", ".join(sorted({Path(file).suffix.lower() or "none" for file in others})[:5])
+        are = "files are no images by their ending" if len(others) > 1 else "file is no image by its ending"
+        notes.append(f"{len(others)} {are} ({endings}) and left out, first {others[0]}")
+    if loose:
+        lie = "images lie in no class folder and are" if len(loose) > 1 else "image lies in no class folder and is"
+        notes.append(f"{len(loose)} {lie} left out, first {loose[0]}")
+    return notes
+
+
+def _loose(places: list[Path], root: Path) -> list[str]:
+    """Images directly in a folder that is to hold folders, relative to `root`."""
+    files = sorted(path for place in places for path in place.iterdir() if not path.name.startswith("."))
+    return [path.relative_to(root).as_posix() for path in files if path.suffix.lower() in SUFFIXES and path.is_file()]
 
 
 def _misnamed(folder: Path, tops: list[Path]) -> list[str]:
@@ -104,19 +128,23 @@ def _misnamed(folder: Path, tops: list[Path]) -> list[str]:
     return problems
 
 
-def _find(folder: Path) -> tuple[list[Found], list[str]]:
-    """All images by class and, if the top folders are splits, by split; and problems."""
+def _find(folder: Path) -> tuple[list[Found], list[str], list[str]]:
+    """All images by class and, if the top folders are splits, by split; problems; and notes on what is left out."""
     tops = _visible(folder)
     if problems := _misnamed(folder, tops):
-        return [], problems
+        return [], problems, []
     others = [top.name for top in tops if top.name not in SPLITS]
     if len(others) < len(tops) and others:
-        return [], [f"{folder}: {others[0]} lies beside train, val or test; move class folders into these or use none"]
+        beside = f"{folder}: {others[0]} lies beside train, val or test; move class folders into these or use none"
+        return [], [beside], []
+    lost: list[str] = []
+    loose = _loose([folder] if others else [folder, *tops], folder)
     found: list[Found] = []
     for top in tops:
         split = None if others else parse_split(top.name)
         for kind in [top] if others else _visible(top):
-            files = _images(kind, folder)
+            files, more = _files(kind, folder)
+            lost += more
             found += [(file, kind.name, split) for file in files]
             if not files and split is None:
                 problems.append(f"{kind}: no images ({', '.join(SUFFIXES)}); add some or remove the class folder")
@@ -124,7 +152,7 @@ def _find(folder: Path) -> tuple[list[Found], list[str]]:
                 problems.append(f"{folder}: {problem}")
     if not found:
         problems = [f"{folder}: no images; expected a folder for each class, or train, val and test folders of these"]
-    return found, list(dict.fromkeys(problems))
+    return found, list(dict.fromkeys(problems)), _left_out(lost, loose)
 
 
 def groups_from_pattern(files: list[str], pattern: str) -> tuple[dict[str, str], list[str]]:
@@ -182,9 +210,9 @@ def scan_folders(folder: Path, groups: str | None, seed: int) -> Scan:
     if not groups:
         hint = "give a CSV (file,group) or a regular expression, so that no patient is in two splits"
         return Scan(problems=(f"data.groups is not set; {hint}",))
-    found, problems = _find(folder)
+    found, problems, notes = _find(folder)
     if not found:
-        return Scan(problems=tuple(problems))
+        return Scan(problems=tuple(problems), notes=tuple(notes))
     files = [file for file, _, _ in found]
     problems += [f"{folder}: {file!r} holds control characters; rename it" for file in files if not file.isprintable()]
     for file in files:
@@ -204,18 +232,17 @@ def scan_folders(folder: Path, groups: str | None, seed: int) -> Scan:
         if split and given.get(file, split) != split
     ]
     if problems:
-        return Scan(problems=tuple(problems))
-    notes: tuple[str, ...] = ()
+        return Scan(problems=tuple(problems), notes=tuple(notes))
     splits = {file: place for file, _, split in found if (place := split or given.get(file))}
     if not splits:
         named = len(set(owner.values()))
         if named < MIN_GROUPS:
             needed = f"{MIN_GROUPS} are needed to share out: 2 to train, 1 for val, 1 for test"
-            return Scan(problems=(f"data.groups: {named} groups in {folder}; {needed}",))
+            return Scan(problems=(f"data.groups: {named} groups in {folder}; {needed}",), notes=tuple(notes))
         splits, note = _draw(found, owner, seed)
-        notes = (note,)
+        notes = [note, *notes]
     frames = tuple(Frame(file, (label,), owner[file], splits[file]) for file, label, _ in found)
-    return Scan(frames, (), notes, label_space(frames))
+    return Scan(frames, (), tuple(notes), label_space(frames))
 
 
 def _draw(found: list[Found], owner: dict[str, str], seed: int) -> tuple[dict[str, Split], str]:
