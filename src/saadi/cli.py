@@ -155,7 +155,7 @@ def check(config: ConfigFile, assignments: Assignments = None, as_json: AsJson =
 
     loaded = load_config(config, tuple(assignments or ()))
     found = audit(loaded.data, loaded.seed, loaded.task)
-    if found.groups:
+    if found.groups and found.counted:
         train, val = ([group.get(split, 0) for group in found.groups.values()] for split in ("train", "val"))
         found.errors.extend(too_few(loaded, sum(map(bool, train)), sum(val), len(found.classes)))
     typer.echo(json.dumps(found.to_json(), indent=1) if as_json else render_audit(found))

@@ -151,7 +151,8 @@ def test_groups_that_are_not_there(tmp_path: Path) -> None:
         with pytest.raises(BadInput) as refused:
             load_dataset(config, 0, "segmentation")
         assert str(refused.value) == words
-        assert audit(config, 0, "segmentation").errors == [words]
+        found = audit(config, 0, "segmentation")
+        assert (found.errors, found.counted) == ([words], False)
 
 
 def test_a_phantom_s_patients_are_not_named() -> None:

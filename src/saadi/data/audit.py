@@ -40,7 +40,8 @@ SHOWN = 20
 @dataclass(frozen=True)
 class Audit:
     """`classes` and `groups`: images by class they show, or group, then by split; `pixels`: shares of the pixels that
-    are not ignored, 0 .. 1, by class, background included, and split. `errors` and `warnings`: one line each."""
+    are not ignored, 0 .. 1, by class, background included, and split. `errors` and `warnings`: one line each.
+    `counted`: no error hides classes, groups or splits, so that what follows from their counts is true."""
 
     classes: dict[str, dict[str, int]]
     groups: dict[str, dict[str, int]]
@@ -48,6 +49,7 @@ class Audit:
     errors: list[str]
     warnings: list[str]
     pixels: dict[str, dict[str, float]] = field(default_factory=dict)
+    counted: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """All of it as values that `json.dumps` takes."""
@@ -151,9 +153,10 @@ def _audit_phantom(config: DataConfig, seed: int, task: Task) -> Audit:
 def audit(config: DataConfig, seed: int, task: Task) -> Audit:
     """List all problems of a data source, opening every image and mask once.
 
-    Errors: all that `load_dataset` refuses, and images with the same bytes in two splits. Warnings: the same bytes
-    within a split, near-duplicates across splits, classes of which little will be known, crops whose shape tells the
-    class, videos that other sets train on, and what `mask_warnings` finds.
+    Errors: all that `load_dataset` refuses, and images with the same bytes in two splits; what the counts of classes
+    and splits lead to only once these are known (`Audit.counted`). Warnings: the same bytes within a split,
+    near-duplicates across splits, classes of which little will be known, crops whose shape tells the class, videos that
+    other sets train on, and what `mask_warnings` finds.
     """
     if config.source == "phantom":
         return _audit_phantom(config, seed, task)
@@ -185,12 +188,16 @@ def audit(config: DataConfig, seed: int, task: Task) -> Audit:
         replace(frame, labels=mask.labels) if mask else frame
         for frame, (_, mask, _) in zip(scan.frames, looks, strict=True)
     ]
-    errors, warnings = list(scan.problems), class_warnings(scan.space, frames, task)
+    errors, warnings = [*scan.problems, *(problem for _, _, found in looks for problem in found)], list[str]()
+    # A class whose rows or masks could not be read is not absent: to say so would send people after the wrong thing.
+    # (Of what is wrong with a frame, one line is its image's where that cannot be read.)
+    counted = not scan.problems and not any(len(bad) > (facts is None) for facts, _, bad in looks)
+    if counted:
+        warnings += class_warnings(scan.space, frames, task)
     if config.source == "set":
         warnings += leak_warnings(str(config.set), frames)
-    if frames:
+    if frames and counted:
         errors += training_problems(scan.space, frames, str(folder), task)
-    errors += [problem for _, _, found in looks for problem in found]
     read = [(frame, facts) for frame, (facts, _, _) in zip(frames, looks, strict=True) if facts]
     if read:
         seen, facts = [frame for frame, _ in read], [fact for _, fact in read]
@@ -201,10 +208,11 @@ def audit(config: DataConfig, seed: int, task: Task) -> Audit:
     pixels: dict[str, dict[str, float]] = {}
     masked = [(frame, mask) for frame, (_, mask, _) in zip(frames, looks, strict=True) if mask]
     if scan.classes and masked:
-        warnings += mask_warnings(masked, scan.classes)
+        sound = [(frame, mask) for frame, (_, mask, bad) in zip(frames, looks, strict=True) if mask and not bad]
+        warnings += mask_warnings(sound, scan.classes)
         pixels, ignored = pixel_shares(masked, scan.classes)
         notes += ignored
-    return Audit(*_tallies(frames), notes, errors, warnings, pixels)
+    return Audit(*_tallies(frames), notes, errors, warnings, pixels, counted)
 
 
 def _table(title: str, rows: Mapping[str, Mapping[str, float]], shown: str) -> list[str]:
