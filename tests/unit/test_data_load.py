@@ -176,6 +176,36 @@ def test_an_audit_lists_everything(tmp_path: Path) -> None:
     assert all(entry in text for entry in (*found.errors, *found.warnings))
 
 
+def test_images_that_show_next_to_nothing_are_a_warning(tmp_path: Path) -> None:
+    config, images = _data(tmp_path), tmp_path / "images"
+    dark = _pixels(99) // 16
+    dark[0, 0] = 255  # one hot pixel
+    Image.fromarray(dark).save(images / "Bclip0.png")
+    (warning,) = audit(config, 0, TASK).warnings
+    assert warning == "1 image is of one colour or uses less than a tenth of the range, first images/Bclip0.png"
+
+    for i in range(2):  # what a camera of 12 bits gives
+        values = np.random.default_rng(i).integers(0, 4096, (24, 24)).astype(np.uint16)
+        Image.fromarray(values).save(images / f"Chook{i}.png")
+    clear = np.dstack([_pixels(100), np.zeros((24, 24), np.uint8)])
+    Image.fromarray(clear).save(images / "Dclip0.png")
+    (warning,) = audit(config, 0, TASK).warnings
+    assert warning.startswith("4 images are of one colour or use less than a tenth of the range, first images/Bclip0")
+    assert "2 of 16 bits, where 65535 becomes white" in warning
+    assert "1 with an alpha channel, where what is transparent becomes black" in warning
+
+
+def test_fine_textures_and_even_colours_show_something(tmp_path: Path) -> None:
+    """Averaged, a fine texture is grey; and red beside green of the same brightness is grey in grey."""
+    config, images = _data(tmp_path), tmp_path / "images"
+    checks = (np.indices((240, 240)).sum(0) % 2 * 255).astype(np.uint8)
+    Image.fromarray(np.dstack([checks] * 3)).save(images / "Bclip0.png")
+    halves = np.zeros((24, 24, 3), np.uint8)
+    halves[:, :12, 0], halves[:, 12:, 1] = 200, 102
+    Image.fromarray(halves).save(images / "Bclip1.png")
+    assert audit(config, 0, TASK).warnings == []
+
+
 def test_the_same_image_under_two_labels(tmp_path: Path) -> None:
     config = _data(tmp_path)
     (tmp_path / "images" / "Aclip0.png").write_bytes((tmp_path / "images" / "Ahook0.png").read_bytes())
