@@ -46,6 +46,13 @@ def test_the_columns_say_what_an_image_shows(tmp_path: Path) -> None:
     assert found.classes["hook"] == {"train": 7, "val": 4, "test": 4}
 
 
+def test_a_blank_after_has_is_no_part_of_the_class(tmp_path: Path) -> None:
+    folder = write(tmp_path / "set")
+    edit(folder, "has_clip", "has_ clip")
+    space, frames, _ = list_frames(DataConfig(path=folder), 0, TASK)
+    assert (space.names, frames[0].labels) == (("hook", "clip"), ("hook", "clip"))
+
+
 def test_presence_of_no_frames_has_the_shape_of_its_classes(tmp_path: Path) -> None:
     data = load_dataset(DataConfig(path=write(tmp_path / "set"), size=32), 0, TASK)
     assert data.take(np.zeros(0, np.int64)).presence.shape == (0, 2)
@@ -70,6 +77,10 @@ SPOILT: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "no columns": (lambda at: edit(at, "has_hook,has_clip", "hook,clip"), ("labels.csv", "name one has_<class>")),
     "no name": (lambda at: edit(at, "has_clip", "has_"), ("labels.csv", "column has_ names no class")),
     "twice": (lambda at: edit(at, "has_clip", "has_hook"), ("labels.csv", "has_hook is there twice")),
+    "twice, with a blank": (
+        lambda at: edit(at, "has_clip", "has_ hook"),
+        ("labels.csv", "2 columns say whether 'hook' is shown; keep one"),
+    ),
     "a long name": (lambda at: edit(at, "has_clip", "has_" + "x" * 61), ("labels.csv", "61 characters")),
     "never trained": (lambda at: edit(at, "train,1,1", "train,1,0"), ("clip has no training", "remove its column")),
     "too few": (lambda at: edit(at, "A0.png,A,train,1,1", "A0.png,A,train,1,0"), ("class clip has 3", "4 are needed")),

@@ -90,6 +90,15 @@ def test_one_class_and_classes_that_are_not_trained() -> None:
     ]
 
 
+@pytest.mark.parametrize("task", ["classification", "segmentation", "presence"])
+def test_class_names_that_differ_only_in_case_or_blanks_are_a_warning(task: Task) -> None:
+    frames = _frames(GOOD + " " + GOOD.replace("hook", "Hook"))
+    (warning,) = class_warnings(LabelSpace(("hook", "clip", "Hook")), frames, task)
+    assert warning == "classes 'hook', 'Hook' differ only in case or in blanks; if they are one, spell it one way"
+    (warning,) = class_warnings(LabelSpace(("a  clip", "A clip ", "b")), [], task)
+    assert "classes 'a  clip', 'A clip ' differ" in warning
+
+
 def test_duplicates_name_all_labels() -> None:
     frames = _frames("P1:train:hook+clip P4:test:")
     across, _ = duplicates([frames[0], frames[4]], ["same", "same"])

@@ -92,13 +92,26 @@ def training_problems(
     return [f"{where}: {problem}" for problem in problems]
 
 
+def _alike(space: LabelSpace) -> list[str]:
+    """Classes whose names differ only in case or in blanks, one line for each such name."""
+    spelt: dict[str, list[str]] = {}
+    for name in space.names:
+        spelt.setdefault(" ".join(name.casefold().split()), []).append(name)
+    return [
+        f"classes {', '.join(map(repr, names))} differ only in case or in blanks; if they are one, spell it one way"
+        for names in spelt.values()
+        if len(names) > 1
+    ]
+
+
 def class_warnings(space: LabelSpace, frames: Sequence[Frame], task: Task) -> list[str]:
     """Classes of which less will be known than of others, and what follows, one line each.
 
-    Without images in val or test, where these have any; and, where that is no error, in one training group only; of
+    Names that differ only in case or in blanks: one class, most likely, that a slip has made two. Classes without
+    images in val or test, where these have any; and, where that is no error, in one training group only; of
     presence, in every training image.
     """
-    warnings = []
+    warnings = _alike(space)
     follows = f"{_MEASURE[task]} is no evidence" if task in _MEASURE else "nothing can be said about it there"
     for split in SPLITS[1:]:
         held = [frame for frame in frames if frame.split == split]

@@ -143,15 +143,22 @@ def _labels(values: dict[str, str], task: Task) -> tuple[str, ...]:
     for name, value in values.items():
         if name.startswith(HAS) and value not in ("0", "1"):
             raise BadInput(f"{name} is {value!r:.40}; use 1 for an image that shows it, else 0")
-    return tuple(name.removeprefix(HAS) for name, value in values.items() if name.startswith(HAS) and value == "1")
+    return tuple(_class_of(name) for name, value in values.items() if name.startswith(HAS) and value == "1")
+
+
+def _class_of(column: str) -> str:
+    """The class that a column of presence is about."""
+    return column.removeprefix(HAS).strip()
 
 
 def _has_columns(table: Path, columns: Sequence[str]) -> tuple[LabelSpace, list[str]]:
     """The classes of presence, in the order of their columns, and problems."""
-    names = tuple(name.removeprefix(HAS) for name in columns if name.startswith(HAS))
+    names = tuple(_class_of(name) for name in columns if name.startswith(HAS))
     if not names:
         return NO_CLASSES, [f"{table}: no column says what an image shows; name one has_<class> for each class"]
     problems = [f"{table}: column {HAS} names no class; rename it"] if "" in names else []
+    twice = (name for name in dict.fromkeys(names) if names.count(name) > 1)
+    problems += [f"{table}: {names.count(name)} columns say whether {name!r:.80} is shown; keep one" for name in twice]
     return LabelSpace(names), problems + [f"{table}: {problem}" for name in names if (problem := check_label(name))]
 
 
