@@ -167,13 +167,21 @@ def test_an_audit_lists_everything(tmp_path: Path) -> None:
     for words in (
         "the same image twice",
         "1 images of test have a near-copy in train",
-        "3.00",
+        "median width/height is 1 for hook and 3 for clip",
     ):
         assert sum(words in warning for warning in found.warnings) == 1
     assert len(found.warnings) == 3
     assert not found.counted  # so that nothing follows from it, as that clip has no images in test
     text = render_audit(found)
     assert all(entry in text for entry in (*found.errors, *found.warnings))
+
+
+def test_the_shape_of_narrow_crops_is_not_said_to_be_zero(tmp_path: Path) -> None:
+    config = _data(tmp_path)
+    for i, path in enumerate(sorted((tmp_path / "images").glob("?clip?.png"))):
+        Image.fromarray(_pixels(100 + i, 750, 3)).save(path)
+    (warning,) = [warning for warning in audit(config, 0, TASK).warnings if "shape" in warning]
+    assert "median width/height is 0.004 for clip and 1 for hook" in warning
 
 
 def test_images_that_show_next_to_nothing_are_a_warning(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from unicodedata import normalize
 
 import pytest
 
@@ -13,6 +14,7 @@ from saadi.errors import BadInput
 from saadi.imageconfig import DataConfig
 from saadi.records import Frame
 
+Form = Literal["NFC", "NFD"]
 HEADER = "file,label,group,split"
 ROWS = (
     "images/0.png,hook,P1,train",
@@ -74,6 +76,7 @@ def test_missing_folder_table_and_columns(tmp_path: Path) -> None:
     _refused(tmp_path / "file", "not a folder")
     _refused(tmp_path, "labels.csv", "no such file")
     _refused(_write(tmp_path, "file;label;group;split"), "column file, label, group, split", "file;label;group;split")
+    _refused(_write(tmp_path, "file\tlabel\tgroup\tsplit"), "column file, label, group, split", "with commas between")
     _refused(_write(tmp_path, "file,label,split", "a,b,train"), "column group is missing", "file, label, split")
     _refused(_write(tmp_path, "file,label,label,group,split"), "label is there twice")
     _refused(_write(tmp_path, ""), "found: nothing")
@@ -94,12 +97,24 @@ def test_missing_folder_table_and_columns(tmp_path: Path) -> None:
         ("images/3.png,clip, small,P3,test", ("row 6", "5 cells")),
         ("./images/1.png,clip,P1,train", ("row 6", "images/1.png is listed in row 3")),
         ("../other.png,clip,P3,test", ("row 6", "outside the data folder")),
+        ("images\\4.png,clip,P3,test", ("row 6", "images\\4.png", "1 of 5", "use / between folders")),
         ("images/7.png,clip,P3,test", ("row 6", "images/7.png", "1 of 5")),
         (f"{'x' * 300}.png,clip,P3,test", ("row 6", "1 of 5")),
     ],
 )
 def test_bad_rows_say_where(tmp_path: Path, row: str, words: tuple[str, ...]) -> None:
     _refused(_write(tmp_path, HEADER, *ROWS, row, files=5), *words)
+
+
+@pytest.mark.parametrize(("on_disk", "listed"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_a_name_in_another_unicode_form_is_said(tmp_path: Path, on_disk: Form, listed: Form) -> None:
+    """Some systems save names with accents taken apart; both forms look the same in a message."""
+    name = "images/Müller.png"
+    _write(tmp_path, HEADER, *ROWS, f"{normalize(listed, name)},clip,P3,test")
+    (tmp_path / normalize(on_disk, name)).touch()
+    if (tmp_path / normalize(listed, name)).is_file():
+        pytest.skip("the file system knows both forms as one")
+    _refused(tmp_path, "row 6", "1 of 5", "there is a file of that name in another Unicode form")
 
 
 def test_a_scan_lists_all_problems(tmp_path: Path) -> None:

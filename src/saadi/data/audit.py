@@ -150,8 +150,8 @@ def _shapes(frames: Sequence[Frame], facts: Sequence[_Facts]) -> Iterator[str]:
     low, high = min(medians, key=lambda name: medians[name]), max(medians, key=lambda name: medians[name])
     if medians[high] > ASPECT * medians[low]:
         yield (
-            f"the shape of the crop tells classes apart: median width/height is {medians[low]:.2f} for {low} and "
-            f"{medians[high]:.2f} for {high}; a model may learn the black bars (data.square: crop takes them away)"
+            f"the shape of the crop tells classes apart: median width/height is {medians[low]:.2g} for {low} and "
+            f"{medians[high]:.2g} for {high}; a model may learn the black bars (data.square: crop takes them away)"
         )
 
 

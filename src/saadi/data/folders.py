@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from saadi.data.classes import check_label
 from saadi.data.images import find_outside
-from saadi.data.table import Scan, check_folder, label_space, parse_split, read_rows
+from saadi.data.table import Scan, absence_hint, check_folder, label_space, parse_split, read_rows
 from saadi.errors import BadInput
 from saadi.records import SPLITS, Frame, Split
 from saadi.seeds import numpy_rng
@@ -191,7 +191,8 @@ def _from_csv(files: list[str], path: Path) -> tuple[dict[str, str], dict[str, S
             problems.append(f"{path}, row {row}: {error}")
     if absent:
         row, file = absent[0]
-        problems.append(f"{path}, row {row}: {file} is no image of the folder ({len(absent)} such rows); remove them")
+        hint = absence_hint(file, there.__contains__) or "; remove them"
+        problems.append(f"{path}, row {row}: {file} is no image of the folder ({len(absent)} such rows){hint}")
     if rows and (lost := [file for file in files if file not in groups]):
         problems.append(f"{path}: {len(lost)} of {len(files)} images are not listed, first {lost[0]}; add their rows")
     return groups, splits, problems

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import difflib
 import posixpath
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,7 +81,8 @@ def read_rows(
             if not set(required) <= set(columns):
                 lacking = ", ".join(name for name in required if name not in header)
                 found = ", ".join(header) or "nothing"
-                need = f"the header must name {', '.join(required)}" + ", with commas between" * (";" in found)
+                other = ";" in found or "\t" in found
+                need = f"the header must name {', '.join(required)}" + ", with commas between" * other
                 return [], [f"{path}: column {lacking} is missing (found: {found:.200}); {need}"]
             if twice := [name for name in columns if header.count(name) > 1]:
                 return [], [f"{path}: column {twice[0]} is there twice; keep one"]
@@ -131,6 +133,15 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:
         return False
+
+
+def absence_hint(name: str, there: Callable[[str], bool]) -> str:
+    """What to do about a file that is listed but not `there`, where its name betrays it: how it goes on, or nothing."""
+    if "\\" in name:
+        return "; use / between folders"
+    if any(there(unicodedata.normalize(form, name)) for form in ("NFC", "NFD")):
+        return "; there is a file of that name in another Unicode form: rename it, or copy its name into the table"
+    return ""
 
 
 def _labels(values: dict[str, str], task: Task) -> tuple[str, ...]:
@@ -202,6 +213,7 @@ def scan_table(folder: Path, task: Task) -> Scan:
             problems.append(
                 f"{table}, row {seen[lost[0]]}: {lost[0]} is not in {folder} ({len(lost)} of {len(frames)} {kind}s are "
                 f"missing); `{kind}` is relative to that folder"
+                + absence_hint(lost[0], lambda name: is_file(folder / name))
             )
             gone |= set(lost)
     absent = tuple(frame for frame in frames if {frame.file, frame.mask} & gone)
