@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Command, write_config
 from segmented import write
 
 from saadi.data.audit import audit
@@ -162,6 +164,18 @@ def test_groups_that_are_not_there(tmp_path: Path) -> None:
         assert str(refused.value) == words
         found = audit(config, 0, "segmentation")
         assert (found.errors, found.counted) == ([words], False)
+
+
+def test_a_check_of_a_misspelt_group_says_that_alone(saadi: Command, table: Path, tmp_path: Path) -> None:
+    """The images of the group that was meant for val are counted only once it is found."""
+    source = {"source": "table", "path": "table", "size": 32}
+    folds = {"critic": {"folds": 9}}
+    config = write_config(tmp_path / "config.yaml", data=source | {"val": ["P9"]}, **folds)
+    (error,) = json.loads(saadi("check", config, "--json").out)["errors"]
+    assert "data.val: no group is called 'P9'" in error
+    config = write_config(tmp_path / "config.yaml", data=source, **folds)
+    (error,) = json.loads(saadi("check", config, "--json").out)["errors"]
+    assert "critic.folds: 9 folds" in error
 
 
 def test_a_phantom_s_patients_are_not_named() -> None:
