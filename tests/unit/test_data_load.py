@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from saadi.data.audit import Audit, audit, nearest, normalise, render_audit
-from saadi.data.images import file_digest, identity
+from saadi.data.images import identity
 from saadi.data.load import load_dataset
 from saadi.errors import BadInput
+from saadi.files import file_digest
 from saadi.imageconfig import DataConfig, PhantomConfig
 from saadi.records import Task
 

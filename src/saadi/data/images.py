@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -13,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from saadi.errors import BadInput
+from saadi.files import file_digest
 
 MAX_PIXELS = 100_000_000
 """Larger images are refused: no camera in an operating theatre makes them, and one of them can fill the memory."""
@@ -41,12 +41,6 @@ def find_outside(path: Path, root: Path) -> None:
         inside = False
     if not inside:
         raise BadInput(f"{path}: lies outside the data folder {root}; move it into the folder")
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,13 +17,11 @@ from saadi.data.images import cut, identity, open_rgb, summarise, to_square
 from saadi.data.masks import read_mask, shown
 from saadi.data.phantom import LEAST, make_phantom, phantom_frames, phantom_space
 from saadi.data.rules import duplicates, group_problems, training_problems
-from saadi.data.sets.scan import scan_set
+from saadi.data.sets.scan import WORKERS, scan_set
 from saadi.data.table import Scan, scan_table
 from saadi.errors import BadInput
 from saadi.imageconfig import DataConfig
 from saadi.records import Frame, LabelSpace, Split, Task
-
-WORKERS = min(8, os.cpu_count() or 1)
 
 
 def data_folder(config: DataConfig) -> Path:
