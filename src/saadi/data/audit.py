@@ -19,9 +19,10 @@ from PIL import Image
 
 from saadi.data.audit_masks import MaskFacts, mask_facts, mask_warnings, pixel_shares
 from saadi.data.images import cut, identity, open_rgb, summarise
-from saadi.data.load import WORKERS, data_folder, list_frames, scan_source
+from saadi.data.load import data_folder, list_frames, scan_source
 from saadi.data.rules import class_warnings, duplicates, training_problems
 from saadi.data.sets.leaks import leak_warnings
+from saadi.data.sets.scan import WORKERS
 from saadi.errors import BadInput
 from saadi.imageconfig import DataConfig
 from saadi.records import SPLITS, Frame, Task
