@@ -46,7 +46,7 @@ def _execute(config: Any, out: Path, *, final: bool, dry: bool, as_json: bool, r
         from saadi.runtime import prepare_runtime
 
         prepare_runtime(config)
-        preflight(config, out)
+        preflight(config, out, redo or ())
         plan = estimate(config)
         typer.echo(json.dumps(plan, indent=1) if as_json else render_plan(plan))
         return

@@ -50,7 +50,7 @@ def run(
     prepare_runtime(config)
     team = join_team(cpu=config.device == "cpu")
     if team.leads:
-        preflight(config, folder)
+        preflight(config, folder, redo)
     with Run(folder, config, begin=begin, redo=redo, team=team) as open_run, tracked(open_run) as trackers:
         arms = _arms(open_run)
         results = write_results(open_run, *arms, final=final) if team.leads else {}

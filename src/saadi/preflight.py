@@ -21,7 +21,7 @@ from saadi.diffusion.stages import open_start
 from saadi.errors import BadInput
 from saadi.evaluation.fidelity import NEIGHBOURS
 from saadi.foundation import foundation_folder
-from saadi.manifests import MANIFEST
+from saadi.manifests import MANIFEST, check_folder
 from saadi.pairing import PAIRINGS
 from saadi.penalties import PENALTIES
 from saadi.plan import disk_bytes
@@ -35,11 +35,26 @@ from saadi.workers import crew_size
 PREDICTIONS = ("epsilon", "v_prediction")
 
 
-def preflight(config: RunConfig, folder: Path) -> None:
-    """Check everything that a run of `config` in `folder` needs, short of opening the images.
+def preflight(config: RunConfig, folder: Path, redo: Sequence[str] = ()) -> None:
+    """Check everything that a run of `config` in `folder` needs, short of opening the images and of locking the folder.
 
     Data and base model are left out where the base is finished: resuming needs them no more. Raises `BadInput`.
     """
+    check_settings(config)
+    check_folder(folder, config, redo)
+    if (folder / "base" / MANIFEST).is_file():
+        return
+    space, frames, _ = list_frames(config.data, config.seed, config.task)
+    held = [frame.split for frame in frames]
+    groups = {frame.group for frame in frames if frame.split == "train"}
+    for problem in too_few(config, len(groups), held.count("val"), len(space.asked)):
+        raise BadInput(problem)
+    _check_base(config, space, frames)
+    _check_place(folder, disk_bytes(config, len(frames), len(space.asked)))
+
+
+def check_settings(config: RunConfig) -> None:
+    """Check what holds of a configuration whatever its data and its folder are. Raises `BadInput`."""
     _check_preferences(config)
     _known("alignment.objective", config.alignment.objective, OBJECTIVES)
     device_of(config)
@@ -53,15 +68,6 @@ def preflight(config: RunConfig, folder: Path) -> None:
     _check_variations(config)
     _check_judge(models)
     _check_mixing(config)
-    if (folder / "base" / MANIFEST).is_file():
-        return
-    space, frames, _ = list_frames(config.data, config.seed, config.task)
-    held = [frame.split for frame in frames]
-    groups = {frame.group for frame in frames if frame.split == "train"}
-    for problem in too_few(config, len(groups), held.count("val"), len(space.asked)):
-        raise BadInput(problem)
-    _check_base(config, space, frames)
-    _check_place(folder, disk_bytes(config, len(frames), len(space.asked)))
 
 
 def check_models(config: RunConfig) -> dict[str, str]:

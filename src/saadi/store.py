@@ -13,21 +13,30 @@ from types import TracebackType
 from typing import Any
 
 import torch
-import yaml
 
 from saadi.config import RunConfig
-from saadi.configfile import differences, dump_config
+from saadi.configfile import dump_config
 from saadi.errors import BadInput, Diverged
 from saadi.files import UNFINISHED, digest, versions
-from saadi.manifests import MANIFEST, hash_outputs, inputs_of, read_manifest, retire_results, sweep, verify
-from saadi.records import read_json, write_atomic
+from saadi.manifests import (
+    MANIFEST,
+    REDO,
+    check_folder,
+    hash_outputs,
+    inputs_of,
+    is_whole,
+    read_manifest,
+    read_redo,
+    retire_results,
+    sweep,
+    verify,
+)
+from saadi.records import write_atomic
 from saadi.runtime import peak_memory
 from saadi.team import ALONE, Team
 from saadi.training import Progress
 from saadi.workers import Crew
 
-REDO = "redo.json"
-"""In a run's folder while stages are made anew: those asked for, and which of them are still to be begun."""
 Begin = Callable[[str], Progress]
 """Called with a stage's name when it starts; gives where to report progress to."""
 
@@ -35,11 +44,6 @@ Begin = Callable[[str], Progress]
 def silent(_: str) -> Progress:
     """Progress that nobody watches."""
     return lambda done, total: None
-
-
-def _lasting(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What stages depend on: not where and in how much memory they are computed, nor who follows them."""
-    return {key: value for key, value in config.items() if key not in ("compute", "device", "tracking")}
 
 
 class Run:
@@ -85,15 +89,15 @@ class Run:
             raise BadInput(f"{self.folder}: {why}; choose another place with --out") from None
         self._fresh = not (self.folder / "config.yaml").exists()
         try:
-            self._check_config()
+            check_folder(self.folder, self.config, sorted(self._asked))
+            self._recall_redo()
+            write_atomic(self.folder / "config.yaml", dump_config(self.config))
         except BaseException:
             if self._fresh:  # not a run, and not to become one
                 (self.folder / ".lock").unlink()
                 self._unmake()
             os.close(self._lock)
             raise
-        if self._asked:
-            self._note_redo()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -118,31 +122,15 @@ class Run:
             if not any(path.iterdir()):
                 path.rmdir()
 
-    def _check_config(self) -> None:
-        path, new = self.folder / "config.yaml", self.config.model_dump(mode="json")
-        before = read_json(self.folder / REDO)
-        known = set(before.get("asked", ()))
-        made = inputs_of(self.folder)
-        begun = {str(file.parent.relative_to(self.folder)) for file in self.folder.rglob(UNFINISHED)}
-        stages = begun.union(known, made, *made.values())
-        if unknown := sorted(self._redo - stages):
-            there = ", ".join(sorted(stages)) or "none yet"
-            raise BadInput(f"--redo {unknown[0]}: no such stage in {self.folder}; there are: {there}")
-        if path.exists():
-            old = _yaml(path)
-            changed = differences(_lasting(old), _lasting(new)) if isinstance(old, dict) else ["all of it"]
-            if changed and not self._may_redo:
-                raise BadInput(
-                    f"{self.folder}: was begun with another configuration: {'; '.join(changed[:3])}; "
-                    "use a new --out, or --redo STAGE to make that stage and what follows anew"
-                )
-        elif any(entry.name != ".lock" for entry in self.folder.iterdir()):
-            raise BadInput(f"{self.folder}: is not empty and not a run of saadi; choose another --out")
-        write_atomic(path, dump_config(self.config))
-        # A redo that was stopped goes on, with `--redo` or without: what it has begun anew is not begun again
-        self._redo = set(before.get("left", ())) | (self._asked - known)
+    def _recall_redo(self) -> None:
+        """A redo that was stopped goes on, with `--redo` or without: what it has begun anew is not begun again."""
+        known, left = read_redo(self.folder)
+        spoilt = {name for name in self._asked & known if not is_whole(name, self.path(name))}  # since it was made anew
+        self._redo = left | spoilt | (self._asked - known)
         self._asked |= known
         self._may_redo = bool(self._asked)
+        if self._asked:
+            self._note_redo()
 
     def _note_redo(self) -> None:
         facts = {"asked": sorted(self._asked), "left": sorted(self._redo)}
@@ -196,6 +184,9 @@ class Run:
             make(folder, progress or self.begin(name))
             self.team.wait()
         except Diverged as error:
+            if name in self._asked:  # what it has leads nowhere: to ask for it again is to begin it again
+                self._redo.add(name)
+                self._note_redo()
             raise BadInput(f"{error}, and give --redo {name}") from None
         finally:
             spent += time.monotonic() - begun
@@ -283,11 +274,3 @@ class Run:
     def _made_from(self, name: str) -> list[str]:
         """The finished stages that a stage is an input of."""
         return [other for other, inputs in inputs_of(self.folder).items() if name in inputs]
-
-
-def _yaml(path: Path) -> Any:
-    """What a YAML file holds; nothing that is a mapping where it was damaged."""
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return None

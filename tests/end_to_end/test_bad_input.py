@@ -243,8 +243,9 @@ def test_folders_that_are_no_runs(saadi: Command, tiny: Path, tmp_path: Path) ->
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.txt").write_text("precious", encoding="utf-8")
-    saadi("run", tiny, "--out", other).refused(str(other), "not a run of saadi")
-    saadi("run", tiny, "--out", other / "thesis.txt").refused("thesis.txt")
+    for dry in ((), ("--dry-run",)):
+        saadi("run", tiny, "--out", other, *dry).refused(str(other), "not a run of saadi")
+        saadi("run", tiny, "--out", other / "thesis.txt", *dry).refused("thesis.txt: is a file", "--out")
     for command in (("status",), ("report",), ("sample", "--class", "hook", "--out", tmp_path / "drawn")):
         saadi(command[0], other, *command[1:]).refused(str(other), "not a run")
     assert [path.name for path in other.iterdir()] == ["thesis.txt"]

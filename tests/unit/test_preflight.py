@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from saadi.configfile import demo_config, load_config, parse_config
+from saadi.configfile import demo_config, dump_config, load_config, parse_config
 from saadi.errors import BadInput
+from saadi.manifests import MANIFEST
 from saadi.preferences import CRITERIA, Criterion
 from saadi.preflight import check_models, preflight
 
@@ -72,6 +73,30 @@ def test_every_prompt_of_presence_is_tried(name: str, tmp_path: Path) -> None:
 def test_criteria_of_classes_are_not_for_masks(criterion: str, tmp_path: Path) -> None:
     match = f"^preferences.criterion: {criterion} is for classification; for segmentation: region-dice, region-iou$"
     refuse(tmp_path, match, task="segmentation", preferences={"criterion": criterion})
+
+
+def test_a_folder_that_the_run_would_refuse_is_refused(tmp_path: Path) -> None:
+    """Of another configuration, even where the base is finished; of somebody else; a file, or below one."""
+    config = parse_config({"data": {"source": "phantom", "size": 32}, "device": "cpu"}, "test")
+    folder, file = tmp_path / "run", tmp_path / "mine.txt"
+    (folder / "base").mkdir(parents=True)
+    manifest = '{"key": {"inputs": {}}, "outputs": {}}'
+    (folder / "base" / MANIFEST).write_text(manifest, encoding="utf-8")
+    (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+    preflight(config, folder)
+    other = config.model_copy(update={"rounds": 7})
+    with pytest.raises(BadInput, match=r"another configuration: rounds \(2 before, 7 now\)"):
+        preflight(other, folder)
+    with pytest.raises(BadInput, match=r"--redo bass: no such stage .* did you mean base"):
+        preflight(other, folder, ["bass"])
+    preflight(other, folder, ["base"])
+    file.touch()
+    with pytest.raises(BadInput, match="is not empty and not a run"):
+        preflight(config, tmp_path)
+    with pytest.raises(BadInput, match=r"^\S+mine\.txt: is a file; choose another folder with --out$"):
+        preflight(config, file)
+    with pytest.raises(BadInput, match=r"^\S+mine\.txt/run: \S+mine\.txt is a file; choose another"):
+        preflight(config, file / "run")
 
 
 def test_the_nearest_name_is_told(tmp_path: Path) -> None:
