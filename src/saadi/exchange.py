@@ -72,13 +72,15 @@ def _rounds(folder: Path) -> list[int]:
 
 
 def export_pairs(folder: Path, out: Path) -> int:
-    """Write the pairs of every round of a run as CSV; returns how many. Raises `BadInput` where there are none yet, and
-    where `out` is there already."""
+    """Write the pairs of every round of a run as CSV; returns how many. Raises `BadInput` where there are none yet,
+    where `out` is there already, and where it has no folder to be in."""
     rounds = _rounds(folder)
     if not rounds:
         raise BadInput(f"{folder}: no round has pairs yet; run it first")
     if out.exists():
         raise BadInput(f"{out}: is there already; nothing is overwritten, choose another --export")
+    if not out.parent.is_dir():
+        raise BadInput(f"{out}: there is no folder {out.parent}; make it, or choose another --export")
     rows: list[tuple[object, ...]] = [(*COLUMNS, "margin", "winner_score", "loser_score", "winner_file", "loser_file")]
     for round_ in rounds:
         place = folder / f"round-{round_}"
@@ -104,14 +106,17 @@ def _read_table(path: Path) -> list[tuple[int, dict[str, str]]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:
             table = csv.DictReader(handle)
-            missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]
+            found = list(table.fieldnames or ())
+            missing = [name for name in COLUMNS if name not in found]
             rows = [(table.line_num, {key: str(row.get(key) or "").strip() for key in COLUMNS}) for row in table]
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{path}: cannot be read as CSV: {error}") from None
     if missing:
-        raise BadInput(f"{path}: no column {missing[0]!r}; it needs {', '.join(COLUMNS)}")
+        there = f"found {', '.join(found)!r:.80}" if found else "it is empty"
+        needs = f"it needs {', '.join(COLUMNS)}, with commas between"
+        raise BadInput(f"{path}: no column {missing[0]!r}, {there}; {needs}")
     return rows
 
 

@@ -68,7 +68,13 @@ def test_what_was_exported_can_be_imported(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("round,label,winner\n1,hook,r1-0-0\n", ("no column 'loser'",)),
+        ("round,label,winner\n1,hook,r1-0-0\n", ("no column 'loser', found 'round, label, winner'",)),
+        (
+            "round;label;winner;loser\n1;hook;a;b\n",
+            ("found 'round;label;winner;loser'", "with commas between"),
+        ),
+        ("round\tlabel\twinner\tloser\n", ("found 'round\\tlabel", "with commas between")),
+        ("", ("no column 'round', it is empty",)),
         (HEADER, ("holds no pair",)),
         (HEADER + "2,hook,r1-0-0,r1-0-1\n", ("line 2", "round '2'", "1")),
         (HEADER + "one,hook,r1-0-0,r1-0-1\n", ("line 2", "round 'one'")),
@@ -96,6 +102,13 @@ def test_the_command_wants_one_file_and_says_what_to_do_next(run: Path, tmp_path
     told = saadi("pairs", run, "--import", out).out
     assert "2 pairs for round 1" in told
     assert "--redo round-1/pairs" in told
+
+
+def test_an_export_into_no_folder_is_refused(run: Path, tmp_path: Path, saadi: Command) -> None:
+    out = tmp_path / "nodir/pairs.csv"
+    saadi("pairs", run, "--export", out).refused(f"there is no folder {out.parent}", "choose another --export")
+    (tmp_path / "nodir").touch()
+    saadi("pairs", run, "--export", out).refused(f"there is no folder {out.parent}")
 
 
 def test_pairs_are_about_the_images_that_were_compared(run: Path, tmp_path: Path) -> None:
