@@ -233,7 +233,8 @@ def sample(
     from saadi.inspection import sample_run
 
     facts = sample_run(run, label, out, count, round_, seed, keep_copies)
-    line = f"{facts['written']} images of {label} (round {facts['round']}) in {out}"
+    short = f" of {count}" if facts["written"] < count else ""
+    line = f"{facts['written']}{short} images of {label} (round {facts['round']}) in {out}"
     typer.echo(json.dumps(facts, indent=1) if as_json else f"{line}; {facts['held_back']} near-copies held back")
 
 

@@ -95,7 +95,8 @@ def sample_run(
     """Draw `count` images of a class into a new folder, with tables and a card (`export`); near-copies held back.
 
     The folder appears whole or not at all. Raises `BadInput` for an unknown class or round, for a folder that holds
-    something or has no place to be, and, unless copies are kept, for a run whose images are not measured yet.
+    something or has no place to be, and, unless copies are kept, for a run whose images are not measured yet, and where
+    all that was drawn were copies.
     """
     config = load_config(require_run(folder) / "config.yaml")
     prepare_runtime(config)
@@ -106,6 +107,11 @@ def sample_run(
     with _appearing(out) as place:
         is_copy = _none_is_a_copy if keep_copies else _copy_detector(folder, data)
         samples, images, masks, held_back = _draw_new(Run(folder, config), label, count, round_, seed, is_copy)
+        if not images:
+            raise BadInput(
+                f"--class {label}: all {held_back} drawn were near-copies of training images; "
+                "--keep-copies keeps them, another --seed draws others, or train longer"
+            )
         facts = {
             "written": len(images),
             "asked": count,

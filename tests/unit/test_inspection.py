@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Command
 from numpy.typing import NDArray
 
 from saadi import inspection
@@ -102,6 +103,18 @@ def test_near_copies_are_held_back_and_replaced(run: Path, tmp_path: Path) -> No
     table = (tmp_path / "out/labels.csv").read_text().splitlines()
     assert table == ["file,label,group,split", *(f"{name},a/b,synthetic-round-1,train" for name in names)]
     assert all((tmp_path / "out" / name).is_file() for name in names)
+
+
+def test_fewer_than_asked_is_said_and_none_is_refused(run: Path, tmp_path: Path, saadi: Command) -> None:
+    """Of 0 .. 7, over and over, 7 alone is farther than 4.5 from the training image, at 2."""
+    measured(run, 4.5)
+    out = tmp_path / "out"
+    said = saadi("sample", run, "--class", "hook", "-n", "6", "--out", out).out
+    assert said.startswith("3 of 6 images of hook (round 1) in ")
+    (run / "evaluation/images/images.json").write_text(json.dumps({"copy_threshold": 5.5}))
+    refused = saadi("sample", run, "--class", "hook", "-n", "6", "--out", tmp_path / "none")
+    refused.refused("--class hook: all 24 drawn were near-copies", "--keep-copies", "--seed")
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "out"}
 
 
 def test_copies_are_kept_where_asked_in_a_run_that_is_not_measured(run: Path, tmp_path: Path) -> None:
