@@ -131,7 +131,7 @@ def folds(
 
     loaded, folder = load_config(config, tuple(assignments or ())), out or Path("runs") / f"{config.stem}-folds"
     if dry_run:
-        planned, _, _ = checked_folds(loaded, folder, parts)
+        planned, _, _ = checked_folds(loaded, folder, parts, redo or ())
         plan = estimate(next(iter(planned.values())))
         said = {"folds": len(planned), "each": plan}
         typer.echo(json.dumps(said, indent=1) if as_json else f"{len(planned)} folds, of each:\n{render_plan(plan)}")

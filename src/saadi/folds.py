@@ -20,15 +20,20 @@ from saadi.errors import BadInput
 from saadi.evaluation.results import CHOSEN
 from saadi.evaluation.together import Fold, read_together
 from saadi.files import digest
+from saadi.manifests import REDO, read_redo
 from saadi.pipeline import run
-from saadi.preflight import preflight
+from saadi.preflight import check_settings, preflight
 from saadi.records import Frame, LabelSpace, write_atomic
 from saadi.report.wording import FURTHER
 from saadi.runtime import prepare_runtime
 from saadi.store import Begin, silent
+from saadi.team import join_team
 
 LEAST = 4
 """Groups: two to learn from, since critics are cross-fitted, one to choose on, one to test on."""
+IN_TRAIN = re.compile(r"training (images|groups?)\b|groups in train")
+IN_VAL = "images in val"
+"""In what is wrong with a fold where another deal might mend it; of single groups none leaves more to learn from."""
 
 
 def folds_of(config: RunConfig, frames: Sequence[Frame], parts: int | None = None) -> dict[str, RunConfig]:
@@ -44,7 +49,9 @@ def folds_of(config: RunConfig, frames: Sequence[Frame], parts: int | None = Non
     if parts is None:
         dealt = {group: [group] for group in groups}
     elif not 3 <= parts <= len(groups):
-        raise BadInput(f"--parts {parts}: give 3 (train, val and test) to {len(groups)}, the number of groups")
+        least = 3 if len(groups) >= 6 else LEAST  # of three, one is left: it has to hold two groups
+        range_ = f"{least} to {len(groups)}" if least < len(groups) else str(least)
+        raise BadInput(f"--parts {parts}: give {range_}, so that test and val leave two groups or more to learn from")
     else:
         names = sorted({label for frame in frames for label in frame.labels})
         shown = np.array([[name in frame.labels for name in names] for frame in frames])
@@ -91,8 +98,30 @@ def read_fold(name: str, config: RunConfig, folder: Path, results: Mapping[str, 
     return Fold(name, config.data.test, config.data.val, groups, scored, chosen, further, generated)
 
 
+def _redo_left(folder: Path, names: Sequence[str], redo: Sequence[str]) -> dict[str, list[str]]:
+    """By fold what of it is still to be made anew: what is asked for, of the folds that have begun; or, where a command
+    that asked for it did not reach its end, of those that it left."""
+    before, left = read_redo(folder)
+    if {*redo} - before:  # something else
+        left = {name for name in names if (fold_folder(folder, name) / "config.yaml").exists()}
+    return {name: sorted(before.union(redo)) for name in names if name in left}
+
+
+def _check_fold(name: str, config: RunConfig, folder: Path, parts: int | None, redo: Sequence[str]) -> None:
+    """`preflight` of a fold, which says of which: what lacks there is in the data, but in other folds."""
+    try:
+        preflight(config, folder, redo)
+    except BadInput as error:
+        test, val = (
+            ", ".join(groups[:3]) + ", ..." * (len(groups) > 3) for groups in (config.data.test, config.data.val)
+        )
+        mends = IN_VAL in str(error) or (parts and IN_TRAIN.search(str(error)))
+        deal = f"; or give {'other ' if parts else ''}--parts" if mends else ""
+        raise BadInput(f"fold {name} (test {test}, val {val}): {error}{deal}") from None
+
+
 def checked_folds(
-    config: RunConfig, folder: Path, parts: int | None = None
+    config: RunConfig, folder: Path, parts: int | None = None, redo: Sequence[str] = ()
 ) -> tuple[dict[str, RunConfig], LabelSpace, Sequence[Frame]]:
     """`folds_of` a configuration's data, each checked for a run in its own folder below `folder`; its classes and its
     frames. Raises `BadInput` as `saadi.run` and `folds_of` do, and for the phantom, which has fresh patients for its
@@ -102,8 +131,10 @@ def checked_folds(
     prepare_runtime(config)
     space, frames, _ = labelled_frames(config.data, config.seed, config.task)
     folds = folds_of(config, frames, parts)
+    check_settings(config)  # here, or it would be said of the first fold
+    anew = _redo_left(folder, [*folds], redo)
     for name, fold in folds.items():
-        preflight(fold, fold_folder(folder, name))
+        _check_fold(name, fold, fold_folder(folder, name), parts, anew.get(name, ()))
     return folds, space, frames
 
 
@@ -113,15 +144,19 @@ def run_folds(
     """Run or resume each fold in a folder of its own below `folder`, final; write and return `folds.json`. Of several
     processes that torchrun started, the first does, and others return nothing.
 
-    Every fold is checked before the first one begins. `redo`: of the folds that have begun. Raises `BadInput` as
-    `checked_folds` does.
+    Every fold is checked before the first one begins. `redo`: of the folds that have begun, each once, however often
+    the command is stopped before its end. Raises `BadInput` as `checked_folds` does.
     """
-    folds, space, frames = checked_folds(config, folder, parts)
-    rows = {}
+    folds, space, frames = checked_folds(config, folder, parts, redo)
+    leads, rows = join_team(cpu=config.device == "cpu").leads, {}
+    anew = _redo_left(folder, [*folds], redo)
+    asked = next(iter(anew.values()), [])  # the same of each
     for name, fold in folds.items():
-        place = fold_folder(folder, name)
-        again = redo if (place / "config.yaml").exists() else ()
-        rows[name] = run(fold, place, final=True, begin=begin, redo=again)
+        if leads and asked:
+            write_atomic(folder / REDO, json.dumps({"asked": asked, "left": sorted(anew)}))
+        rows[name] = run(fold, fold_folder(folder, name), final=True, begin=begin, redo=anew.pop(name, ()))
+    if leads and asked:
+        write_atomic(folder / REDO, json.dumps({"asked": asked, "left": []}))
     if not all(rows.values()):  # not the process that writes
         return {}
     read = [read_fold(name, fold, fold_folder(folder, name), rows[name], space) for name, fold in folds.items()]
@@ -132,6 +167,7 @@ def run_folds(
         **read_together(read, space, counts, config.evaluation.bootstrap, config.seed),
     }
     write_atomic(folder / "folds.json", json.dumps(results, indent=1, allow_nan=False))
+    (folder / REDO).unlink(missing_ok=True)
     return results
 
 

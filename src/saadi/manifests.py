@@ -1,4 +1,4 @@
-"""What a finished stage says of itself: what it was made from, and the hash of every file it made."""
+"""What a finished stage says of itself, whether that still holds, and whether a run may go on in its folder."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,19 @@ from saadi import folds
 from saadi.config import RunConfig
 from saadi.configfile import parse_config
 from saadi.data.load import labelled_frames
-from saadi.errors import BadInput
+from saadi.errors import BadInput, Interrupted
 from saadi.evaluation.statistics import Bootstrap
 from saadi.evaluation.together import mean_of
-from saadi.folds import fold_folder, folds_of, folds_table, run_folds
+from saadi.folds import checked_folds, fold_folder, folds_of, folds_table, run_folds
+from saadi.manifests import REDO
 from saadi.records import Frame, Task
 from saadi.store import Begin
+
+
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No fold is looked at before it is run."""
+    for check in ("preflight", "check_settings"):
+        monkeypatch.setattr(folds, check, lambda *_: None)
 
 
 @pytest.fixture
@@ -66,8 +74,27 @@ def test_parts_share_out_groups_and_classes(config: RunConfig) -> None:
 
 @pytest.mark.parametrize("parts", [2, 5])
 def test_parts_are_three_at_least_and_none_is_empty(config: RunConfig, parts: int) -> None:
-    with pytest.raises(BadInput, match="to 4, the number of groups"):
+    with pytest.raises(BadInput, match=rf"^--parts {parts}: give 4, so that test and val leave two groups or more"):
         folds_of(config, frames_of(config), parts)
+    frames = [Frame(f"{k}.png", ("hook",), f"g{k}", "train") for k in range(9)]
+    for groups, told in ((5, "4 to 5"), (6, "3 to 6"), (9, "3 to 9")):
+        with pytest.raises(BadInput, match=f"--parts 2: give {told}, so"):
+            folds_of(config, frames[:groups], 2)
+
+
+def test_what_is_wrong_with_a_fold_says_of_which(config: RunConfig, tmp_path: Path) -> None:
+    """What one fold lacks is there in the data; what all of them lack is said of none."""
+    values = {"data": {"path": str(config.data.path), "size": 32}, "device": "cpu"}
+    few = parse_config({**values, "task": "segmentation"}, "test")
+    with pytest.raises(BadInput, match=r"^fold A \(test A, val D\): critic.folds: .*; set it lower$"):
+        checked_folds(few, tmp_path / "out")
+    with pytest.raises(BadInput, match=r"^fold part-1 \(test .*, val .*\): .*; or give other --parts$"):
+        checked_folds(few, tmp_path / "out", 3)
+    odd = few.model_copy(update={"preferences": few.preferences.model_copy(update={"pairing": "x"})})
+    with pytest.raises(BadInput, match=r"^preferences.pairing: unknown"):  # of any fold
+        checked_folds(odd, tmp_path / "out")
+    with pytest.raises(BadInput, match=r"^fold A \(test A, val D\): .* images in val; .*; or give --parts$"):
+        checked_folds(few.model_copy(update={"critic": few.critic.model_copy(update={"folds": 2})}), tmp_path / "out")
 
 
 def test_folds_need_four_groups_and_real_images(config: RunConfig, tmp_path: Path) -> None:
@@ -109,7 +136,7 @@ def fake_run(config: RunConfig, folder: Path, *, final: bool, begin: Begin, redo
 
 def test_folds_are_run_and_read_together(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folds, "run", fake_run)
-    monkeypatch.setattr(folds, "preflight", lambda *_: None)
+    unchecked(monkeypatch)
     results = run_folds(config, tmp_path / "out")
     assert json.loads((tmp_path / "out/folds.json").read_text()) == results
     real, chosen = results["arms"]["real"], results["arms"]["chosen"]
@@ -144,14 +171,14 @@ def test_only_the_first_of_several_processes_reads_the_folds(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folds, "run", lambda *_, **__: {})
-    monkeypatch.setattr(folds, "preflight", lambda *_: None)
+    unchecked(monkeypatch)
     assert run_folds(config, tmp_path / "out") == {}
     assert not (tmp_path / "out/folds.json").exists()
 
 
 def test_parts_are_read_as_one_set(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folds, "run", fake_run)
-    monkeypatch.setattr(folds, "preflight", lambda *_: None)
+    unchecked(monkeypatch)
     results = run_folds(config, tmp_path / "out", 3)
     assert sorted(group for fold in results["folds"].values() for group in fold["test"]) == list("ABCD")
     assert results["interval"]["unit"] == "group"
@@ -173,7 +200,7 @@ def test_the_command_says_what_is_wrong(saadi: Command, tmp_path: Path) -> None:
 def test_the_command_refuses_parts_that_cannot_be(saadi: Command, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(f"task: segmentation\ndata: {{path: {write(tmp_path / 'data')}}}\n")
-    saadi("folds", path, "--parts", "9", "--out", tmp_path / "out").refused("--parts 9", "3", "to 4")
+    saadi("folds", path, "--parts", "9", "--out", tmp_path / "out").refused("--parts 9", "give 4")
     assert not (tmp_path / "out").exists()
 
 
@@ -182,7 +209,7 @@ def test_folds_can_be_planned_and_what_has_begun_made_anew(
 ) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(f"task: segmentation\ndata: {{path: {config.data.path}, size: 32}}\n")
-    monkeypatch.setattr(folds, "preflight", lambda *_: None)
+    unchecked(monkeypatch)
     monkeypatch.setattr("saadi.plan.estimate", lambda fold: {"test": list(fold.data.test)})
     planned = json.loads(saadi("folds", path, "--dry-run", "--json", "--out", tmp_path / "out").out)
     assert planned == {"folds": 4, "each": {"test": ["A"]}}
@@ -199,3 +226,31 @@ def test_folds_can_be_planned_and_what_has_begun_made_anew(
     (fold_folder(tmp_path / "out", "B") / "config.yaml").touch()
     run_folds(config, tmp_path / "out", redo=["base"])
     assert asked == {"A": (), "B": ["base"], "C": (), "D": ()}
+
+
+def test_a_redo_of_folds_that_is_stopped_makes_none_anew_twice(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unchecked(monkeypatch)
+    asked: list[tuple[str, list[str]]] = []
+    stopped_in = ["C"]
+
+    def made(fold: RunConfig, place: Path, *, redo: Sequence[str], **given: Any) -> dict[str, Any]:
+        asked.append((fold.data.test[0], list(redo)))
+        if [fold.data.test[0]] == stopped_in:
+            raise Interrupted
+        shutil.rmtree(place)
+        return fake_run(fold, place, redo=redo, **given)
+
+    monkeypatch.setattr(folds, "run", made)
+    for name in "ABCD":
+        (fold_folder(tmp_path, name)).mkdir()
+        (fold_folder(tmp_path, name) / "config.yaml").touch()
+    with pytest.raises(Interrupted):
+        run_folds(config, tmp_path, redo=["base"])
+    assert asked == [(name, ["base"]) for name in "ABC"]
+    asked.clear()
+    stopped_in.clear()
+    run_folds(config, tmp_path)  # with the word or without it
+    assert asked == [("A", []), ("B", []), ("C", ["base"]), ("D", ["base"])]
+    assert not (tmp_path / REDO).exists()
