@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from saadi.diffusion.lora import add_adapter, outer_weights, save_adapter
 from saadi.diffusion.stages import model_at, resources_of
 from saadi.files import CHECKPOINT, SCRATCH
 from saadi.pairing import hold_out
-from saadi.records import Pair, Sample, Score, write_atomic
+from saadi.records import Pair, Sample, Score, read_json, write_atomic
 from saadi.seeds import seed_of
 from saadi.store import Run
 from saadi.training import Progress, Recipe, write_log
@@ -32,18 +31,13 @@ LEAST_PAIRS = 2
 
 def passes_of(run: Run, stage: str) -> int:
     """UNet passes of one image that went into an adapter."""
-    return int(_summary(run, stage)["unet_passes"])
+    return int(read_json(run.path(stage) / "summary.json")["unet_passes"])
 
 
 def why_idle(run: Run, stage: str) -> str | None:
     """Why an adapter changes nothing, so that its round's model is the one before it; None of one that does."""
-    summary = _summary(run, stage)
+    summary = read_json(run.path(stage) / "summary.json")
     return None if summary.get("learnt", True) else str(summary["reason"])  # older summaries do not say
-
-
-def _summary(run: Run, stage: str) -> dict[str, Any]:
-    summary: dict[str, Any] = json.loads((run.path(stage) / "summary.json").read_text(encoding="utf-8"))
-    return summary
 
 
 def _finish(
